@@ -1,0 +1,1 @@
+//! The development provider: an OpenID provider for tests and the demo, loopback only.

@@ -1,0 +1,142 @@
+//! The page that a person sees when something is refused: plain, accessible, light and dark, without a script.
+
+use std::fmt::Write as _;
+
+use crate::error::{Asker, Reason};
+
+/// Shared look of all our pages. `default-src 'none'` of the pages' policy allows this one inline style by its hash.
+pub const STYLE: &str = "\
+:root{color-scheme:light dark;font:1rem/1.5 system-ui,sans-serif}\
+body{max-width:34rem;margin:12vh auto;padding:0 1.25rem}\
+h1{font-size:1.5rem;line-height:1.25}\
+a.action,button{display:inline-block;font:inherit;padding:.5rem 1rem;border:1px solid;border-radius:.375rem;\
+background:none;color:inherit;text-decoration:none;cursor:pointer}\
+a.action:focus-visible,button:focus-visible{outline:3px solid Highlight;outline-offset:2px}\
+.facts{margin-top:2.5rem;font-size:.875rem;opacity:.75}";
+
+/// A whole page around `body`, which is trusted markup; `title` is escaped here.
+#[must_use]
+pub fn page(title: &str, body: &str) -> String {
+    let title = escape(title);
+    format!(
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<title>{title}</title>\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<style>{STYLE}</style>\n</head>\n\
+         <body>\n<main>\n<h1>{title}</h1>\n{body}</main>\n</body>\n</html>\n"
+    )
+}
+
+/// Escapes text for HTML content and quoted attributes.
+#[must_use]
+pub fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for char in text.chars() {
+        match char {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&#39;"),
+            _ => out.push(char),
+        }
+    }
+    out
+}
+
+/// The page of a refusal: what happened, what to do, and the two facts that a support desk asks for.
+#[must_use]
+pub fn error_page(reason: Reason, asker: &Asker<'_>) -> String {
+    let (title, text) = words(reason, asker);
+    let mut body = format!("<p>{}</p>\n", escape(text));
+    if let (true, Some(url)) = (offers_login(reason), asker.login_url) {
+        let _ =
+            writeln!(body, "<p><a class=\"action\" href=\"{}\">{}</a></p>", escape(url), login_label(reason, asker));
+    }
+    let _ = writeln!(
+        body,
+        "<p class=\"facts\">Reason: <code>{}</code><br>\nRequest: <code>{}</code></p>",
+        reason.code(),
+        escape(asker.request_id)
+    );
+    page(title, &body)
+}
+
+fn offers_login(reason: Reason) -> bool {
+    use Reason as R;
+    matches!(
+        reason,
+        R::UnknownLogin
+            | R::LoginExpired
+            | R::IssuerMismatch
+            | R::LoginUsed
+            | R::LoginRequired
+            | R::AccessDenied
+            | R::ProviderRefused
+            | R::LoginFailed
+            | R::ProviderUnavailable
+            | R::ProviderTimeout
+    )
+}
+
+fn login_label(reason: Reason, asker: &Asker<'_>) -> &'static str {
+    match (reason, asker.kind) {
+        (Reason::LoginRequired, crate::web::Kind::Form) => "Sign in",
+        (Reason::LoginRequired, _) => "Sign in",
+        _ => "Start again",
+    }
+}
+
+fn words(reason: Reason, asker: &Asker<'_>) -> (&'static str, &'static str) {
+    use Reason as R;
+    match reason {
+        R::LoginRequired if asker.kind == crate::web::Kind::Form => (
+            "You are not signed in",
+            "Nothing was sent. Open the link below in a new tab and sign in there, then come back to this form and send it again.",
+        ),
+        R::LoginRequired => ("You are not signed in", "Sign in to see this page."),
+        R::UnknownLogin | R::LoginUsed => (
+            "This sign-in cannot be finished",
+            "It was begun in another browser, already used, or its cookie did not come back.",
+        ),
+        R::LoginExpired => {
+            ("This sign-in took too long", "It was begun too long ago, or the configuration changed meanwhile.")
+        }
+        R::IssuerMismatch | R::LoginFailed | R::ProviderRefused => {
+            ("Sign-in failed", "The sign-in service gave an answer that could not be accepted.")
+        }
+        R::AccessDenied => {
+            ("Sign-in was refused", "The sign-in service says that access was denied or the sign-in was cancelled.")
+        }
+        R::ProviderUnavailable | R::ProviderTimeout => (
+            "The sign-in service does not answer",
+            "Try again in a moment. If it goes on, tell whoever runs this site.",
+        ),
+        R::Forbidden => {
+            ("You may not see this page", "You are signed in, but your account is not among those allowed here.")
+        }
+        R::CrossSite | R::CsrfHeaderMissing => (
+            "This request came from another site",
+            "For your safety it was not carried out. Go to the site itself and try there.",
+        ),
+        R::BadRedirect => {
+            ("This link leads somewhere unexpected", "The address that it would send you to is not allowed here.")
+        }
+        R::NotFound => ("There is no such page", "Check the address."),
+        R::UpstreamUnreachable | R::UpstreamBroken | R::UpstreamTimeout => {
+            ("The application does not answer", "Try again in a moment. If it goes on, tell whoever runs this site.")
+        }
+        R::StoreUnavailable | R::ShuttingDown | R::Internal => {
+            ("Something went wrong here", "Try again in a moment. If it goes on, tell whoever runs this site.")
+        }
+        R::BadRequest
+        | R::AmbiguousPath
+        | R::UntrustedPeer
+        | R::HostMismatch
+        | R::MethodNotAllowed
+        | R::RequestTimeout
+        | R::BodyTooLarge
+        | R::UriTooLong
+        | R::UnsupportedMediaType
+        | R::HeadTooLarge
+        | R::UpgradeUnsupported => ("This request cannot be served", "It is not in a form that this site accepts."),
+    }
+}

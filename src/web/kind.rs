@@ -1,0 +1,68 @@
+//! The one classifier: is this a navigation, which may be redirected and shown a page, or a fetch, which may not?
+
+use http::header::{ACCEPT, HeaderMap, HeaderName};
+use http::{Method, request};
+
+const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
+
+/// What kind of request it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// GET or HEAD by which a browser opens a document.
+    Navigation,
+    /// A browser sends a form to be shown the answer: gets a page, never a redirect that would lose the body.
+    Form,
+    /// Anything else: gets data, never a redirect.
+    Fetch,
+}
+
+/// Which representations `Accept` asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wants {
+    /// It names `application/json` (and not `application/problem+json`).
+    Json,
+    /// It is `*/*` or absent: the caller did not think about it.
+    Anything,
+    /// It names something else, such as `text/html` or `application/problem+json`.
+    Other,
+}
+
+impl Kind {
+    /// Judges a request head: Fetch Metadata where the browser sends it, else method and `Accept`.
+    #[must_use]
+    pub fn of(head: &request::Parts) -> Self {
+        let opens = match head.headers.get(SEC_FETCH_MODE) {
+            Some(mode) => mode.as_bytes() == b"navigate",
+            None => accepts(&head.headers, b"text/html"),
+        };
+        match (opens, &head.method) {
+            (true, &Method::GET | &Method::HEAD) => Self::Navigation,
+            (true, &Method::POST) => Self::Form,
+            _ => Self::Fetch,
+        }
+    }
+}
+
+impl Wants {
+    /// Judges `Accept`.
+    #[must_use]
+    pub fn of(headers: &HeaderMap) -> Self {
+        if accepts(headers, b"application/json") && !accepts(headers, b"text/html") {
+            return Self::Json;
+        }
+        let named = headers.get_all(ACCEPT).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+        let mut named = named.map(media_type).filter(|media| !media.is_empty()).peekable();
+        if named.peek().is_none() || named.all(|media| media == b"*/*") { Self::Anything } else { Self::Other }
+    }
+}
+
+/// Whether `Accept` names `media` itself (wildcards do not count).
+fn accepts(headers: &HeaderMap, media: &[u8]) -> bool {
+    let values = headers.get_all(ACCEPT).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    values.map(media_type).any(|named| named.eq_ignore_ascii_case(media))
+}
+
+/// One member of `Accept` without its parameters.
+fn media_type(member: &[u8]) -> &[u8] {
+    member.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii()
+}

@@ -1,0 +1,196 @@
+//! Sealing: AES-256-GCM-SIV under a key ring, for whatever we give away and want back unread and unchanged.
+//!
+//! The first key of the ring seals, all open. A key is derived for each purpose, and purpose and context are the
+//! additional data, so that a value sealed for one use opens for no other. GCM-SIV because replicas share static keys:
+//! a nonce drawn twice by chance then gives nothing away but equality (RFC 8452).
+
+use std::fmt;
+
+use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, Nonce, RandomizedNonceKey};
+use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Salt};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use crate::config::Secret;
+use crate::web::RandomError;
+
+/// First byte of every sealed value; a new format takes a new number.
+const VERSION: u8 = 1;
+const KEY_ID_LEN: usize = 4;
+const NONCE_LEN: usize = 12;
+
+/// What a sealed value is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// The cookie of one login attempt.
+    Login,
+    /// A session at rest.
+    Session,
+    /// The one-use logout URL.
+    Logout,
+}
+
+impl Purpose {
+    const fn label(self) -> &'static [u8] {
+        match self {
+            Self::Login => b"vestibule login 1",
+            Self::Session => b"vestibule session 1",
+            Self::Logout => b"vestibule logout 1",
+        }
+    }
+}
+
+/// The value was not sealed by a key of this ring for this purpose and context, or was changed since.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not sealed by a known key for this use")]
+pub struct OpenError;
+
+/// Keys, newest first.
+pub struct KeyRing(Vec<Key>);
+
+struct Key {
+    id: [u8; KEY_ID_LEN],
+    login: RandomizedNonceKey,
+    session: RandomizedNonceKey,
+    logout: RandomizedNonceKey,
+}
+
+impl fmt::Debug for KeyRing {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "KeyRing({} keys)", self.0.len())
+    }
+}
+
+struct Len(usize);
+
+impl KeyType for Len {
+    fn len(&self) -> usize {
+        self.0
+    }
+}
+
+impl Key {
+    fn derive(material: &[u8]) -> Option<Self> {
+        let root = Salt::new(HKDF_SHA256, b"vestibule key ring 1").extract(material);
+        let expand =
+            |info: &[u8], out: &mut [u8]| root.expand(&[info], Len(out.len())).and_then(|okm| okm.fill(out)).ok();
+        let mut id = [0; KEY_ID_LEN];
+        expand(b"key id", &mut id)?;
+        let key = |purpose: Purpose| {
+            let mut bytes = zeroize::Zeroizing::new([0; 32]);
+            expand(purpose.label(), bytes.as_mut_slice())?;
+            RandomizedNonceKey::new(&AES_256_GCM_SIV, bytes.as_slice()).ok()
+        };
+        Some(Self { id, login: key(Purpose::Login)?, session: key(Purpose::Session)?, logout: key(Purpose::Logout)? })
+    }
+
+    const fn of(&self, purpose: Purpose) -> &RandomizedNonceKey {
+        match purpose {
+            Purpose::Login => &self.login,
+            Purpose::Session => &self.session,
+            Purpose::Logout => &self.logout,
+        }
+    }
+}
+
+impl KeyRing {
+    /// A ring of `secrets`, newest first; an empty list makes one random key that dies with the process.
+    ///
+    /// # Errors
+    /// [`RandomError`] when a random key is needed and there are no random bytes.
+    pub fn new(secrets: &[Secret]) -> Result<Self, RandomError> {
+        if secrets.is_empty() {
+            let random = zeroize::Zeroizing::new(crate::web::bytes::<32>()?);
+            return Ok(Self(Key::derive(random.as_slice()).into_iter().collect()));
+        }
+        Ok(Self(secrets.iter().filter_map(|secret| Key::derive(secret.expose().as_bytes())).collect()))
+    }
+
+    /// Seals `plain` for `purpose`, bound to `context` (a cookie name, a session id), as URL-safe text.
+    ///
+    /// # Errors
+    /// [`RandomError`] when there are no random bytes for the nonce.
+    pub fn seal(&self, purpose: Purpose, context: &str, plain: &[u8]) -> Result<String, RandomError> {
+        let key = self.0.first().ok_or(RandomError)?;
+        let mut sealed = plain.to_vec();
+        let aad = aad(purpose, context, key.id);
+        let nonce = key.of(purpose).seal_in_place_append_tag(Aad::from(aad), &mut sealed).map_err(|_| RandomError)?;
+        let mut out = Vec::with_capacity(1 + KEY_ID_LEN + NONCE_LEN + sealed.len());
+        out.push(VERSION);
+        out.extend_from_slice(&key.id);
+        out.extend_from_slice(nonce.as_ref());
+        out.append(&mut sealed);
+        Ok(URL_SAFE_NO_PAD.encode(out))
+    }
+
+    /// Opens what [`seal`](Self::seal) made for the same purpose and context, by any key of the ring.
+    ///
+    /// # Errors
+    /// [`OpenError`] for everything else, without telling what was wrong.
+    pub fn open(&self, purpose: Purpose, context: &str, text: &[u8]) -> Result<Vec<u8>, OpenError> {
+        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| OpenError)?;
+        let (&version, rest) = bytes.split_first().ok_or(OpenError)?;
+        let (id, rest) = rest.split_first_chunk::<KEY_ID_LEN>().ok_or(OpenError)?;
+        let (nonce, sealed) = rest.split_first_chunk::<NONCE_LEN>().ok_or(OpenError)?;
+        if version != VERSION {
+            return Err(OpenError);
+        }
+        let key = self.0.iter().find(|key| key.id == *id).ok_or(OpenError)?;
+        let mut sealed = sealed.to_vec();
+        let aad = Aad::from(aad(purpose, context, *id));
+        let nonce = Nonce::from(nonce);
+        let plain = key.of(purpose).open_in_place(nonce, aad, &mut sealed).map_err(|_| OpenError)?;
+        Ok(plain.to_vec())
+    }
+}
+
+fn aad(purpose: Purpose, context: &str, id: [u8; KEY_ID_LEN]) -> Vec<u8> {
+    // Purpose labels have a fixed set and the id a fixed length, so that no two triples run together.
+    [purpose.label(), &id, context.as_bytes()].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+    use super::*;
+
+    fn ring(secrets: &[&str]) -> KeyRing {
+        let secrets: Vec<Secret> = secrets.iter().map(|text| Secret::new((*text).to_owned())).collect();
+        KeyRing::new(&secrets).unwrap()
+    }
+
+    #[test]
+    fn sc_12_opens_only_for_its_purpose_context_and_unchanged() {
+        let ring = ring(&["an old secret of more than 32 bytes ....."]);
+        let sealed = ring.seal(Purpose::Login, "cookie-a", b"plain").unwrap();
+        assert_eq!(ring.open(Purpose::Login, "cookie-a", sealed.as_bytes()).unwrap(), b"plain");
+        assert_eq!(ring.open(Purpose::Login, "cookie-b", sealed.as_bytes()), Err(OpenError));
+        assert_eq!(ring.open(Purpose::Session, "cookie-a", sealed.as_bytes()), Err(OpenError));
+        let raw = URL_SAFE_NO_PAD.decode(&sealed).unwrap();
+        for bit in 0..raw.len() * 8 {
+            let mut changed = raw.clone();
+            changed[bit / 8] ^= 1 << (bit % 8);
+            let changed = URL_SAFE_NO_PAD.encode(changed);
+            assert_eq!(ring.open(Purpose::Login, "cookie-a", changed.as_bytes()), Err(OpenError), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn sc_12_first_key_seals_and_all_open() {
+        let old = ring(&["old old old old old old old old old old"]);
+        let both = ring(&["new new new new new new new new new new", "old old old old old old old old old old"]);
+        let by_old = old.seal(Purpose::Login, "c", b"x").unwrap();
+        assert_eq!(both.open(Purpose::Login, "c", by_old.as_bytes()).unwrap(), b"x");
+        let by_new = both.seal(Purpose::Login, "c", b"x").unwrap();
+        assert_eq!(old.open(Purpose::Login, "c", by_new.as_bytes()), Err(OpenError));
+    }
+
+    #[test]
+    fn sc_7_garbage_is_refused() {
+        let ring = ring(&[]);
+        for text in [&b""[..], b"AQ", b"!!!!", b"\xff\xfe", &[b'A'; 70_000]] {
+            assert_eq!(ring.open(Purpose::Login, "c", text), Err(OpenError));
+        }
+    }
+}
