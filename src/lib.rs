@@ -8,8 +8,9 @@
 //! outlive a snapshot is named in [`runtime::Lasting`], and nothing else is shared.
 //!
 //! # Order
-//! The modules below stand in their only order: a module may use modules further down, never further up. A test
-//! (`tests/it/architecture.rs`) reads this file and holds every `use` against it.
+//! `cli → demo → reload → server → runtime → mode → handoff → error → session → provider → web → metrics → config →
+//! time`: a module may use modules further right, never further left. A test (`tests/it/architecture.rs`) reads this
+//! list and holds every `use` against it.
 //!
 //! # What is deliberately absent
 //! 1. No global state: no `static` that changes, no default metrics registry.

@@ -1,1 +1,3 @@
-//! The development provider: an OpenID provider for tests and the demo, loopback only.
+//! What only tests and the demo need: a development provider that runs on loopback. No production build has it.
+
+pub mod provider;
