@@ -1,0 +1,271 @@
+// What a person does, told once for each thing that can go wrong on the way: a real browser, a real Caddy, a certified
+// provider, and Vestibule between them. After every story all that the browser saw is searched for tokens.
+
+import assert from 'node:assert/strict';
+import { existsSync } from 'node:fs';
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { after, afterEach, before, beforeEach, describe, test } from 'node:test';
+import { connect } from 'node:tls';
+
+import { chromium } from 'playwright-core';
+
+import { ask, build, until } from './house.mjs';
+import { leaks, pockets, watch } from './watch.mjs';
+
+const BROWSERS = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'];
+const FLAGS = [
+  '--no-sandbox',
+  '--disable-gpu',
+  '--disable-quic',
+  '--no-first-run',
+  '--disable-background-networking',
+  '--disable-component-update',
+  '--disable-sync',
+];
+const COOKIE = '__Host-Http-vestibule-web';
+
+describe('behind a real Caddy, before a certified provider', { timeout: 180_000 }, () => {
+  let house;
+  let browser;
+  let context;
+  let answers;
+
+  before(async () => {
+    house = await build();
+    const executablePath = process.env.CHROMIUM_BIN ?? BROWSERS.find((path) => existsSync(path));
+    browser = await chromium.launch({ executablePath, args: FLAGS });
+  });
+
+  after(async () => {
+    await browser?.close();
+    await house?.down();
+  });
+
+  beforeEach(async () => {
+    answers = [];
+    context = await browser.newContext({ ignoreHTTPSErrors: true, viewport: { width: 900, height: 560 } });
+    context.setDefaultTimeout(15_000);
+  });
+
+  afterEach(async () => {
+    const here = context.pages().filter((page) => page.url().startsWith(house.app));
+    const held = await Promise.all(here.map(pockets));
+    await context.close();
+    const { issued, issuer } = house.provider;
+    const log = await house.log();
+    const metrics = await (await fetch(`${house.metrics}/metrics`)).text();
+    held.push({ 'the log of Vestibule': log, 'the metrics of Vestibule': metrics });
+    assert.deepEqual(leaks({ issued, answers, pockets: held, endSession: `${issuer}/session/end` }), []);
+  });
+
+  test('a person logs in, sees who they are and calls the API', async () => {
+    const page = await open('/');
+    await page.getByText('Nobody is signed in').waitFor();
+    await look(page, '1-signed-out');
+    await page.getByRole('link', { name: 'Log in' }).click();
+    await page.getByRole('heading', { name: 'Sign in at the provider' }).waitFor();
+    await look(page, '2-at-the-provider');
+    await page.getByRole('button', { name: 'Sign in' }).click();
+    await page.getByText('Signed in as ada (ada@example.com)').waitFor();
+    assert.equal(page.url(), `${house.app}/`);
+    assert.equal(house.provider.sites.at(-1), 'cross-site');
+
+    await page.getByRole('button', { name: 'Call the API' }).click();
+    await page.getByText('"sub": "ada"').waitFor();
+    await look(page, '3-called-the-api');
+    const call = house.api.calls.at(-1);
+    assert.deepEqual([call.method, call.path, call.cookies], ['GET', '/api/hello?from=the+front', []]);
+
+    const userinfo = await get(page, '/userinfo');
+    assert.equal(userinfo.status, 200);
+    const { sub, given_name, family_name, updated_at, email_verified } = userinfo.json;
+    assert.deepEqual([sub, given_name, family_name, updated_at], ['ada', 'Ada', 'Lovelace', 1_700_000_000]);
+    assert.equal(email_verified, true);
+    assert.deepEqual((await get(page, '/check_auth')).json, { logged_in: true });
+  });
+
+  test('the cookie is out of reach for scripts, other hosts and other sites', async () => {
+    await signIn(await open('/'));
+    const cookies = await context.cookies(house.app);
+    const session = cookies.find(({ name }) => name === COOKIE);
+    assert.ok(session, 'there is no session cookie');
+    const { domain, httpOnly, path, sameSite, secure, value } = session;
+    assert.deepEqual(
+      { domain, httpOnly, path, sameSite, secure },
+      { domain: 'localhost', httpOnly: true, path: '/', sameSite: 'Lax', secure: true },
+    );
+    assert.deepEqual(cookies.filter(({ name }) => name !== COOKIE), [], 'the login cookies are gone after the login');
+    const lines = answers.flatMap(({ headers }) => headers).filter(({ name }) => name === 'Set-Cookie');
+    const ours = lines.map((line) => line.value).filter((line) => line.startsWith(COOKIE));
+    assert.ok(ours.some((line) => line.includes(value)), 'the spy saw how the cookie was set');
+    assert.deepEqual(ours.filter((line) => /;\s*domain=/i.test(line)), [], 'a cookie was set for a whole domain');
+  });
+
+  test('an access token that has expired is renewed within the next call', async () => {
+    const page = await open('/');
+    await signIn(page);
+    const first = (await get(page, '/api/first')).json.token;
+    const { expiresAt } = house.provider.tokenAnswers.at(-1);
+    await page.waitForTimeout(Math.max(0, expiresAt + 1_100 - Date.now()));
+    const second = await get(page, '/api/second');
+    assert.equal(second.status, 200);
+    assert.notEqual(second.json.token, first, 'the API saw the old token again');
+    assert.equal(house.provider.tokenAnswers.at(-1).grant, 'refresh_token');
+
+    // Many calls at once over the next end of life: one refresh, nobody is logged out, no token used twice.
+    await page.waitForTimeout(Math.max(0, house.provider.tokenAnswers.at(-1).expiresAt + 1_100 - Date.now()));
+    const before = house.provider.tokenAnswers.length;
+    const many = await Promise.all(Array.from({ length: 12 }, (_, n) => get(page, `/api/many/${n}`)));
+    assert.deepEqual(many.map(({ status }) => status), Array(12).fill(200));
+    assert.equal(house.provider.tokenAnswers.length - before, 1, 'one refresh for all of them');
+    assert.equal(house.provider.reuses(), 0);
+  });
+
+  test('two tabs log in at the same time, and both end logged in', async () => {
+    const tabs = await Promise.all([open('/?tab=one'), open('/?tab=two')]);
+    await Promise.all(tabs.map((page) => page.getByRole('link', { name: 'Log in' }).click()));
+    await Promise.all(tabs.map((page) => page.getByRole('heading', { name: 'Sign in at the provider' }).waitFor()));
+    await Promise.all(tabs.map((page) => page.getByRole('button', { name: 'Sign in' }).click()));
+    await Promise.all(tabs.map((page) => page.getByText('Signed in as ada').waitFor()));
+    assert.deepEqual(tabs.map((page) => page.url()), [`${house.app}/?tab=one`, `${house.app}/?tab=two`]);
+    const calls = await Promise.all(tabs.map((page) => get(page, '/api/tab')));
+    assert.deepEqual(calls.map(({ status }) => status), [200, 200]);
+    await look(tabs[1], '4-second-tab');
+  });
+
+  test('a person logs out at the provider too, and the API is closed', async () => {
+    const page = await open('/');
+    await signIn(page);
+    const other = await open('/');
+    await other.getByText('Signed in as ada').waitFor();
+    const stolen = (await context.cookies(house.app)).find(({ name }) => name === COOKIE);
+
+    await page.getByRole('button', { name: 'Log out' }).click();
+    await page.getByRole('heading', { name: 'Sign out?' }).waitFor();
+    assert.ok(page.url().startsWith(`${house.provider.issuer}/session/end?`), 'the browser is at the provider');
+    await page.getByRole('button', { name: 'Sign out everywhere' }).click();
+    await page.waitForURL(`${house.app}/**`);
+    await look(page, '5-signed-out-page');
+
+    assert.equal((await get(other, '/api/after')).status, 401);
+    assert.equal((await get(other, '/userinfo')).status, 401);
+    const cookies = await context.cookies(house.app);
+    assert.deepEqual(cookies.map(({ name }) => name), [], 'no cookie stays');
+    // Whoever kept a copy of the cookie has nothing.
+    const replay = await ask(`${house.app}/api/after`, { headers: { cookie: `${stolen.name}=${stolen.value}` } });
+    assert.equal(replay.status, 401);
+
+    await page.goto(`${house.app}/`);
+    await page.getByText('Nobody is signed in').waitFor();
+    await page.getByRole('link', { name: 'Log in' }).click();
+    await page.getByRole('heading', { name: 'Sign in at the provider' }).waitFor();
+  });
+
+  test('a login that is cancelled ends on a page that says so', async () => {
+    const page = await open('/');
+    await page.getByRole('link', { name: 'Log in' }).click();
+    await page.getByRole('button', { name: 'Cancel' }).click();
+    await page.getByText('access_denied').waitFor();
+    await look(page, '6-cancelled');
+    const text = await page.locator('body').innerText();
+    assert.ok(!text.includes('cancelled> the sign-in'), "the provider's own words are shown");
+    await page.getByRole('link', { name: 'Start again' }).click();
+    await page.getByRole('heading', { name: 'Sign in at the provider' }).waitFor();
+  });
+
+  test('another site may link to the app, but not act in it', async () => {
+    const page = await open('/');
+    await signIn(page);
+    const before = house.api.calls.length;
+    await page.goto(`${house.provider.issuer}/.well-known/openid-configuration`);
+    await page.evaluate(async (app) => {
+      const paths = ['/api/steal', '/logout', '/refresh'];
+      const calls = paths.map((path) =>
+        fetch(`${app}${path}`, { method: 'POST', mode: 'no-cors', credentials: 'include' }).catch(() => {}),
+      );
+      await Promise.all(calls);
+    }, house.app);
+    await page.setContent(`<form method="post" action="${house.app}/api/form"><button>Win a prize</button></form>
+      <a href="${house.app}/">A link in a mail</a>`);
+    const [refused] = await Promise.all([
+      page.waitForResponse(`${house.app}/api/form`),
+      page.getByRole('button', { name: 'Win a prize' }).click(),
+    ]);
+    assert.equal(refused.status(), 403);
+    await look(page, '7-refused-form');
+    assert.equal(house.api.calls.length, before, 'the API was called from another site');
+
+    await page.goto(`${house.provider.issuer}/.well-known/openid-configuration`);
+    await page.setContent(`<a href="${house.app}/">A link in a mail</a>`);
+    await page.getByRole('link').click();
+    await page.getByText('Signed in as ada').waitFor();
+  });
+
+  test('a refused upload does not leave its rest to be read as the next request', async () => {
+    const { hostname, port, host } = new URL(house.app);
+    const smuggled = `GET /check_auth HTTP/1.1\r\nHost: ${host}\r\n\r\n`.repeat(200_000);
+    const chunk = `${Buffer.byteLength(smuggled).toString(16)}\r\n${smuggled}\r\n0\r\n\r\n`;
+    const answer = await new Promise((done, fail) => {
+      const socket = connect({ host: '127.0.0.1', port, servername: hostname, rejectUnauthorized: false });
+      let text = '';
+      socket.setTimeout(20_000, () => socket.destroy(new Error('the connection was left open')));
+      socket.on('data', (data) => (text += data));
+      // Being cut off in the middle of the upload is a good end as well.
+      socket.on('error', (error) => (['EPIPE', 'ECONNRESET'].includes(error.code) ? done(text) : fail(error)));
+      socket.on('close', () => done(text));
+      socket.write(`POST /api/upload HTTP/1.1\r\nHost: ${host}\r\nOrigin: ${house.app}\r\nTransfer-Encoding: chunked\r\n\r\n`);
+      socket.write(chunk);
+    });
+    assert.equal(answer.split('HTTP/1.1 ').length - 1, 1, 'exactly one answer');
+    assert.match(answer, /^HTTP\/1\.1 401 /);
+  });
+
+  test('the spy finds a token wherever one is', () => {
+    const issued = new Map([['eyJh.cGF5bG9hZA.c2lnbmF0dXJl', 'ID token'], ['opaque-access', 'access token']]);
+    const answer = (change) => ({ url: `${house.app}/x`, method: 'GET', type: 'Document', status: 200, headers: [], body: '', ...change });
+    const endSession = 'https://id.example.com/end';
+    const location = (value) => answer({ status: 302, headers: [{ name: 'Location', value }] });
+    const hint = `${endSession}?id_token_hint=eyJh.cGF5bG9hZA.c2lnbmF0dXJl&state=s`;
+    const found = (change, held = []) => leaks({ issued, answers: [change], pockets: held, endSession }).length;
+    assert.equal(found(answer({ body: '{"a":"opaque-access"}' })), 1);
+    assert.equal(found(answer({ body: 'only the payload: cGF5bG9hZA' })), 1);
+    assert.equal(found(answer({ headers: [{ name: 'X-Debug', value: 'opaque-access' }] })), 1);
+    assert.equal(found(answer({}), [{ localStorage: '{"t":"opaque-access"}' }]), 1);
+    assert.equal(found(location(hint)), 0);
+    assert.equal(found({ ...location(hint), type: 'Fetch' }), 1);
+    assert.equal(found(location(`${endSession}?state=opaque-access`)), 1);
+    assert.equal(found(location(hint.replace(endSession, 'https://evil.example.com/end'))), 1);
+  });
+
+  /** A new tab at `path` whose answers are recorded. */
+  async function open(path) {
+    const page = await context.newPage();
+    await watch(page, house.app, answers);
+    await page.goto(`${house.app}${path}`);
+    return page;
+  }
+
+  /** Through the provider's form and back to where the page was. */
+  async function signIn(page) {
+    await page.getByRole('link', { name: 'Log in' }).click();
+    await page.getByRole('button', { name: 'Sign in' }).click();
+    await page.getByText('Signed in as ada').waitFor();
+  }
+
+  /** What the page's own script gets for a GET of `path`. */
+  function get(page, path) {
+    return page.evaluate(async (path) => {
+      const answer = await fetch(path, { headers: { accept: 'application/json' } });
+      const json = await answer.json().catch(() => undefined);
+      return { status: answer.status, json };
+    }, path);
+  }
+
+  /** Keeps a picture of the page for a person to look at, if somebody asked for pictures. */
+  async function look(page, name) {
+    if (!process.env.SCREENSHOTS) return;
+    await mkdir(process.env.SCREENSHOTS, { recursive: true });
+    await page.screenshot({ path: join(process.env.SCREENSHOTS, `${name}.png`) });
+  }
+});
