@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use http::header::{COOKIE, HeaderMap, HeaderValue};
+use http::header::{COOKIE, HeaderMap, HeaderValue, SET_COOKIE};
 
 use crate::config::{Name, Scheme};
 
@@ -144,6 +144,22 @@ pub fn cut_own(headers: &mut HeaderMap) {
     headers.remove(COOKIE);
     for value in values {
         headers.append(COOKIE, value);
+    }
+}
+
+/// Removes every `Set-Cookie` that would write a cookie of ours; all others stay as they came and in their order.
+pub fn cut_own_set(headers: &mut HeaderMap) {
+    let ours = |header: &HeaderValue| {
+        let first = header.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
+        pair(first).is_some_and(|(name, _)| is_ours(name))
+    };
+    if !headers.get_all(SET_COOKIE).iter().any(ours) {
+        return;
+    }
+    let kept: Vec<HeaderValue> = headers.get_all(SET_COOKIE).iter().filter(|header| !ours(header)).cloned().collect();
+    headers.remove(SET_COOKIE);
+    for value in kept {
+        headers.append(SET_COOKIE, value);
     }
 }
 

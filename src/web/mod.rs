@@ -11,7 +11,7 @@ mod return_to;
 mod seal;
 
 pub use body::{Body, BoxError};
-pub use cookie::{CookieJar, CookieName, cut_own};
+pub use cookie::{CookieJar, CookieName, cut_own, cut_own_set};
 pub use cross_site::{CrossSite, Judgement, judge};
 pub use json::{JsonError, strict_object};
 pub use kind::{Kind, Wants};
