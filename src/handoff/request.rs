@@ -1,0 +1,197 @@
+//! The request's head as the upstream shall see it: what the client may not say is dropped in every spelling, what we
+//! know is said instead.
+
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, EXPECT, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, TRAILER, UPGRADE};
+use http::uri::{PathAndQuery, Scheme};
+use http::{Method, Uri, Version, request};
+
+use crate::config::{Target, Upstream, UpstreamHost};
+use crate::error::{Reason, Refusal};
+use crate::handoff::{Passage, hop};
+use crate::web::cut_own;
+
+const DPOP: HeaderName = HeaderName::from_static("dpop");
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+/// Names by which a client could tell an upstream where it comes from or what it asks for. Never taken from a client;
+/// rebuilt where we know better.
+const NEVER: &[&str] = &["forwarded", "x-real-ip", "x-original-url", "x-rewrite-url", "x-http-method-override"];
+
+/// Beginnings of names that are ours alone.
+const NEVER_PREFIXES: &[&str] = &["x-forwarded-", "vestibule-"];
+
+/// Families of identity headers: a rule that owns one name of a family keeps clients from all of it, since apps read
+/// more members than a rule may name.
+const FAMILIES: &[&str] = &["x-auth-", "remote-"];
+
+/// What is known about an upstream before a request comes.
+#[derive(Debug)]
+pub(super) struct Destination {
+    scheme: Scheme,
+    authority: http::uri::Authority,
+    /// `Host` to send, unless it is the client's.
+    host: Option<HeaderValue>,
+    base_path: String,
+}
+
+impl Destination {
+    pub(super) fn new(config: &Upstream) -> Self {
+        let (scheme, authority) = match &config.target {
+            Target::Http(authority) => (Scheme::HTTP, authority),
+            Target::Https(authority) => (Scheme::HTTPS, authority),
+        };
+        let own = HeaderValue::from_str(authority.as_str()).ok();
+        Self {
+            scheme,
+            authority: authority.clone(),
+            host: own.filter(|_| config.host == UpstreamHost::Upstream),
+            base_path: config.base_path.clone(),
+        }
+    }
+
+    /// Turns the head of a client's request into that of ours.
+    ///
+    /// # Errors
+    /// A [`Refusal`] for what cannot be passed on: upgrades, CONNECT and TRACE, targets that are no path.
+    pub(super) fn rewrite(&self, head: &mut request::Parts, passage: Passage) -> Result<(), Refusal> {
+        if matches!(head.method, Method::CONNECT | Method::TRACE) {
+            return Err(Refusal::new(Reason::MethodNotAllowed));
+        }
+        if is_websocket(&head.headers) {
+            return Err(Refusal::new(Reason::UpgradeUnsupported));
+        }
+        head.uri = self.uri(&head.uri, passage.strip_prefix.as_deref())?;
+        // The version is our connection's, not the client's.
+        head.version = Version::HTTP_11;
+        hop::strip(&mut head.headers);
+        drop_claimed(&mut head.headers, &passage);
+        cut_own(&mut head.headers);
+        self.tell(&mut head.headers, passage);
+        Ok(())
+    }
+
+    /// The target: authority from the config alone, path by rule, query byte for byte.
+    fn uri(&self, asked: &Uri, strip_prefix: Option<&str>) -> Result<Uri, Refusal> {
+        let asked = asked.path_and_query().ok_or(Reason::BadRequest)?;
+        if !asked.path().starts_with('/') {
+            return Err(Refusal::new(Reason::BadRequest).because("the target is no path"));
+        }
+        let mut parts = http::uri::Parts::default();
+        parts.scheme = Some(self.scheme.clone());
+        parts.authority = Some(self.authority.clone());
+        parts.path_and_query = Some(self.path(asked, strip_prefix)?);
+        Uri::from_parts(parts).map_err(|error| Refusal::new(Reason::BadRequest).because(error))
+    }
+
+    fn path(&self, asked: &PathAndQuery, strip_prefix: Option<&str>) -> Result<PathAndQuery, Refusal> {
+        let whole = asked.as_str();
+        let rest = match strip_prefix {
+            None => whole,
+            Some(prefix) => match whole.strip_prefix(prefix) {
+                Some(rest) if rest.is_empty() || rest.starts_with(['/', '?']) => rest,
+                // The rule matched another spelling of the prefix than the one that would have to be cut.
+                _ => return Err(Refusal::new(Reason::AmbiguousPath)),
+            },
+        };
+        if strip_prefix.is_none() && self.base_path.is_empty() {
+            return Ok(asked.clone());
+        }
+        let slash = if rest.starts_with('/') { "" } else { "/" };
+        let joined = [&self.base_path, slash, rest].concat();
+        PathAndQuery::from_maybe_shared(Bytes::from(joined))
+            .map_err(|error| Refusal::new(Reason::BadRequest).because(error))
+    }
+
+    /// Says what we know. Runs last, so that nothing of the client's can take it away.
+    fn tell(&self, headers: &mut HeaderMap, passage: Passage) {
+        if let Some(forwarded) = forwarded(&passage) {
+            headers.insert(FORWARDED, forwarded);
+        }
+        if let Some(prefix) = passage.strip_prefix.and_then(|prefix| HeaderValue::try_from(prefix).ok()) {
+            headers.insert(X_FORWARDED_PREFIX, prefix);
+        }
+        if !passage.forwarded_proto.is_empty() {
+            headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(passage.forwarded_proto));
+        }
+        if let Some(host) = self.host.as_ref().or(passage.forwarded_host.as_ref()) {
+            headers.insert(HOST, host.clone());
+        }
+        if let Some(host) = passage.forwarded_host {
+            headers.insert(X_FORWARDED_HOST, host);
+        }
+        if let Some(peers) = passage.forwarded_for {
+            headers.insert(X_FORWARDED_FOR, peers);
+        }
+        for (name, value) in passage.identity {
+            headers.insert(name, value);
+        }
+        if let Some(authorization) = passage.authorization {
+            headers.insert(AUTHORIZATION, authorization);
+        }
+    }
+}
+
+/// Whether the client wants to speak WebSocket. Other upgrades (`h2c`, which some clients offer on every request) are
+/// declined by silence, as RFC 9110 7.8 lets a server do.
+fn is_websocket(headers: &HeaderMap) -> bool {
+    let protocols = headers.get_all(UPGRADE).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    protocols.map(<[u8]>::trim_ascii).any(|protocol| protocol.eq_ignore_ascii_case(b"websocket"))
+}
+
+/// Drops what clients may not claim.
+fn drop_claimed(headers: &mut HeaderMap, passage: &Passage) {
+    // `Expect` was answered by our own server, and trailers do not pass.
+    headers.remove(EXPECT);
+    headers.remove(TRAILER);
+    if !passage.keep_authorization {
+        headers.remove(AUTHORIZATION);
+        headers.remove(DPOP);
+    }
+    let claimed: Vec<HeaderName> =
+        headers.keys().filter(|name| is_claim(name.as_str(), &passage.owned)).cloned().collect();
+    for name in claimed {
+        headers.remove(name);
+    }
+}
+
+/// Whether a header, in any spelling that an app may read as the same name, says what only we may say.
+fn is_claim(name: &str, owned: &[HeaderName]) -> bool {
+    let family = |family: &&str| begins(name, family) && owned.iter().any(|name| name.as_str().starts_with(family));
+    NEVER_PREFIXES.iter().any(|prefix| begins(name, prefix))
+        || NEVER.iter().any(|never| is_spelling(name, never))
+        || owned.iter().any(|owned| is_spelling(name, owned.as_str()))
+        || FAMILIES.iter().any(family)
+}
+
+/// Whether `name` is `known`, were `_` and `.` dashes: CGI, WSGI and PHP make one variable of them all. Header names
+/// are lower case here.
+fn is_spelling(name: &str, known: &str) -> bool {
+    name.len() == known.len() && begins(name, known)
+}
+
+/// Whether `name` begins with `known` by the same measure.
+fn begins(name: &str, known: &str) -> bool {
+    let dashed = |byte: u8| if matches!(byte, b'_' | b'.') { b'-' } else { byte };
+    name.len() >= known.len() && name.bytes().zip(known.bytes()).all(|(one, other)| dashed(one) == dashed(other))
+}
+
+/// `Forwarded` (RFC 7239 4): one element for each address, the last of which saw the host and the scheme.
+fn forwarded(passage: &Passage) -> Option<HeaderValue> {
+    let mut text = String::with_capacity(96);
+    for address in passage.forwarded_for.as_ref()?.to_str().ok()?.split(',') {
+        let (open, close) = if address.contains(':') { ("\"[", "]\"") } else { ("", "") };
+        let comma = if text.is_empty() { "" } else { ", " };
+        text.extend([comma, "for=", open, address.trim(), close]);
+    }
+    if let Some(host) = passage.forwarded_host.as_ref().and_then(|host| host.to_str().ok()) {
+        text.extend([";host=\"", host, "\""]);
+    }
+    if !passage.forwarded_proto.is_empty() {
+        text.extend([";proto=", passage.forwarded_proto]);
+    }
+    HeaderValue::try_from(text).ok()
+}
