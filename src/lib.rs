@@ -23,17 +23,17 @@
 //! 7. Only the edge and background loops read the clock.
 
 pub mod cli;
-pub mod config;
 #[cfg(feature = "demo")]
 pub mod demo;
-pub mod error;
-pub mod handoff;
-pub mod metrics;
-pub mod mode;
-pub mod provider;
 pub mod reload;
-pub mod runtime;
 pub mod server;
+pub mod runtime;
+pub mod mode;
+pub mod handoff;
+pub mod error;
 pub mod session;
-pub mod time;
+pub mod provider;
 pub mod web;
+pub mod metrics;
+pub mod config;
+pub mod time;
