@@ -1,0 +1,286 @@
+//! The running part of one issuer: what is known of it, and the loop that keeps it known.
+//!
+//! The last good metadata and keys stay when a fetch fails or brings something bad; keys only for as long as the
+//! config allows. Whoever needs something that was never fetched waits for one attempt, not for the provider.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use tokio::sync::{Mutex, Notify, watch};
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::jwt::{Invalid, Unverified, Verified};
+use super::keys::KeySet;
+use super::metadata::Metadata;
+use super::pace::{Bucket, jittered, refresh_delay, retry_delay};
+use super::transport::{Limits, Operation, Transport};
+use super::{Error, Surroundings};
+use crate::config;
+use crate::time::Timestamp;
+
+/// How long a request waits for metadata or keys that were never fetched.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// A failure this recent is the answer; asking again at once would only make the queue longer.
+const RECENT: Duration = Duration::from_secs(1);
+
+/// The running part of one issuer: metadata, keys, and the loop that keeps both fresh. The loop ends with the last
+/// `Arc`.
+#[derive(Debug)]
+pub struct Provider {
+    config: Arc<config::Provider>,
+    surroundings: Surroundings,
+    pub(super) transport: Transport,
+    metadata: ArcSwapOption<Metadata>,
+    keys: ArcSwapOption<Published>,
+    /// Serves two ends: one forced fetch at a time, and not too many of them.
+    forced: Mutex<Bucket>,
+    /// Tells the loop that somebody waits.
+    wanted: Arc<Notify>,
+    /// Tells those who wait that the loop got somewhere.
+    progress: watch::Sender<Progress>,
+    _stop: DropGuard,
+}
+
+/// A key set and when it was fetched.
+#[derive(Debug)]
+pub(super) struct Published {
+    set: KeySet,
+    at: Timestamp,
+}
+
+/// How the loop's last step went.
+#[derive(Clone, Debug, Default)]
+struct Progress {
+    failed: Option<(Instant, String)>,
+}
+
+impl Provider {
+    /// Starts the loop; does no network I/O itself, so that a provider that is down blocks nothing.
+    #[must_use]
+    pub fn start(config: Arc<config::Provider>, surroundings: Surroundings) -> Arc<Self> {
+        Self::start_with(config, surroundings, Limits::DEFAULT)
+    }
+
+    pub(super) fn start_with(config: Arc<config::Provider>, surroundings: Surroundings, limits: Limits) -> Arc<Self> {
+        let stop = CancellationToken::new();
+        let now = surroundings.clock.now();
+        let provider = Arc::new(Self {
+            transport: Transport::new(Arc::clone(&config), surroundings.clone(), limits),
+            config,
+            surroundings,
+            metadata: ArcSwapOption::empty(),
+            keys: ArcSwapOption::empty(),
+            forced: Mutex::new(Bucket::full(now)),
+            wanted: Arc::default(),
+            progress: watch::Sender::default(),
+            _stop: stop.clone().drop_guard(),
+        });
+        // Not among the tasks that a shutdown waits for: it has nothing to finish.
+        let weak = Arc::downgrade(&provider);
+        tokio::spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = keep_fresh(weak) => {}
+            }
+        });
+        provider
+    }
+
+    /// The configuration that it runs with.
+    #[must_use]
+    pub const fn config(&self) -> &Arc<config::Provider> {
+        &self.config
+    }
+
+    /// Whether metadata and keys are there, and the keys not too old.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.metadata.load().is_some() && self.fresh_keys(self.surroundings.clock.now()).is_some()
+    }
+
+    /// What the provider says about itself, if that was ever fetched.
+    #[must_use]
+    pub fn known_metadata(&self) -> Option<Arc<Metadata>> {
+        self.metadata.load_full()
+    }
+
+    /// What the provider says about itself; waits for one attempt when it is not known yet.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn metadata(&self) -> Result<Arc<Metadata>, Error> {
+        self.known(|| self.metadata.load_full()).await
+    }
+
+    /// Verifies the signature of a token of this issuer, with one forced look at newer keys when none fits.
+    pub(super) async fn verify(&self, token: &str, max_len: usize, now: Timestamp) -> Result<Verified, Unverifiable> {
+        let token = Unverified::parse(token, max_len)?;
+        let metadata = self.metadata().await?;
+        let keys = self.known(|| self.fresh_keys(now)).await?;
+        match token.verify(&keys.set, &metadata.signing_algs) {
+            Err(invalid @ (Invalid::NoKey | Invalid::Signature)) => {
+                let newer = self.newer_keys(&keys, now).await.ok_or(invalid)?;
+                Ok(token.verify(&newer.set, &metadata.signing_algs)?)
+            }
+            result => Ok(result?),
+        }
+    }
+
+    fn fresh_keys(&self, now: Timestamp) -> Option<Arc<Published>> {
+        self.keys.load_full().filter(|keys| now.since(keys.at) <= self.config.max_stale)
+    }
+
+    /// `read`, or what it gives after the loop's next step.
+    async fn known<T>(&self, read: impl Fn() -> Option<T>) -> Result<T, Error> {
+        if let Some(known) = read() {
+            return Ok(known);
+        }
+        let mut progress = self.progress.subscribe();
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some((at, why)) = &progress.borrow_and_update().failed
+                && at.elapsed() < RECENT
+            {
+                return Err(Error::Unavailable(why.clone()));
+            }
+            self.wanted.notify_one();
+            let left = deadline.saturating_duration_since(Instant::now());
+            if timeout(left, progress.changed()).await.is_err() {
+                return Err(Error::Unavailable("not known yet".to_owned()));
+            }
+            if let Some(known) = read() {
+                return Ok(known);
+            }
+        }
+    }
+
+    /// A key set newer than `tried`, fetched now if nobody else just did. `None`: there is none, or it was asked for
+    /// too often; either way the token stays unverified (JV-14).
+    async fn newer_keys(&self, tried: &Arc<Published>, now: Timestamp) -> Option<Arc<Published>> {
+        let arrived = Instant::now();
+        let mut bucket = self.forced.lock().await;
+        let current = self.keys.load_full().filter(|current| !Arc::ptr_eq(current, tried));
+        if current.is_some() {
+            return current;
+        }
+        // A fetch that failed while this one waited in line is its answer, too.
+        let failed = self.progress.borrow().failed.as_ref().is_some_and(|(at, _)| *at >= arrived);
+        let provider = self.config.name.as_str();
+        if failed || !bucket.take(now) {
+            self.surroundings.metrics.jwks_fetch(provider, "forced", "throttled");
+            return None;
+        }
+        let metadata = self.metadata.load_full()?;
+        self.fetch_keys(&metadata, "forced").await.inspect_err(|error| self.failed(error)).ok()?;
+        self.keys.load_full()
+    }
+
+    /// One turn of the loop: metadata, then keys. Returns when to come again.
+    async fn turn(&self) -> Result<Duration, Error> {
+        let fetched = self.fetch_metadata().await;
+        let metadata = match &fetched {
+            Ok(metadata) => Arc::clone(metadata),
+            Err(_) => match self.metadata.load_full() {
+                // The last good one stays, and its keys are wanted all the same.
+                Some(metadata) => metadata,
+                None => return fetched.map(|_| Duration::ZERO),
+            },
+        };
+        let delay = self.fetch_keys(&metadata, "background").await?;
+        fetched.map(|_| delay)
+    }
+
+    async fn fetch_metadata(&self) -> Result<Arc<Metadata>, Error> {
+        let url = Metadata::location(&self.config).map_err(Error::Unavailable)?;
+        let answer = self.transport.get(Operation::Discovery, &url).await;
+        let answer = answer.map_err(|failure| failure.into_error(Operation::Discovery))?;
+        let metadata = Metadata::parse(answer.body(), &self.config)
+            .map_err(|rule| Error::Unavailable(format!("metadata at {url}: {rule}")))?;
+        let metadata = match self.metadata.load_full() {
+            Some(known) if *known == metadata => known,
+            _ => Arc::new(metadata),
+        };
+        self.metadata.store(Some(Arc::clone(&metadata)));
+        self.progress.send_replace(Progress::default());
+        Ok(metadata)
+    }
+
+    async fn fetch_keys(&self, metadata: &Metadata, trigger: &'static str) -> Result<Duration, Error> {
+        let (provider, metrics) = (self.config.name.as_str(), &self.surroundings.metrics);
+        let answer = self.transport.get(Operation::Jwks, &metadata.jwks_uri).await;
+        let answer = answer.map_err(|failure| failure.into_error(Operation::Jwks)).inspect_err(|_| {
+            metrics.jwks_fetch(provider, trigger, "error");
+        })?;
+        let set = KeySet::parse(answer.body()).map_err(|rule| {
+            // What is bad never replaces what was good.
+            metrics.jwks_fetch(provider, trigger, "unacceptable");
+            Error::Unavailable(format!("keys at {}: {rule}", metadata.jwks_uri))
+        })?;
+        if set.private_key_published {
+            metrics.jwks_fetch(provider, trigger, "private_key");
+            tracing::error!(provider, "provider publishes a private key; it is not used");
+        }
+        metrics.jwks_fetch(provider, trigger, "ok");
+        metrics.jwks_keys(provider, set.len());
+        self.keys.store(Some(Arc::new(Published { set, at: self.surroundings.clock.now() })));
+        self.progress.send_replace(Progress::default());
+        Ok(refresh_delay(answer.headers()))
+    }
+
+    fn failed(&self, error: &Error) {
+        self.progress.send_replace(Progress { failed: Some((Instant::now(), error.to_string())) });
+    }
+}
+
+/// Why a token could not be verified.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unverifiable {
+    /// It is bad.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    /// Nobody can tell, for want of keys.
+    #[error(transparent)]
+    Provider(#[from] Error),
+}
+
+/// Turns until the provider is gone. Holds it only while it works, so that the last `Arc` outside is the last.
+async fn keep_fresh(provider: Weak<Provider>) {
+    let mut outage: Option<(Instant, String)> = None;
+    loop {
+        let Some(running) = provider.upgrade() else {
+            return;
+        };
+        let name = running.config.name.clone();
+        let result = running.turn().await;
+        running.surroundings.metrics.provider_up(name.as_str(), result.is_ok());
+        let delay = match result {
+            Ok(delay) => {
+                if outage.take().is_some() {
+                    tracing::info!(provider = %name, "provider is back");
+                }
+                jittered(delay)
+            }
+            Err(error) => {
+                running.failed(&error);
+                let text = error.to_string();
+                let since = outage.as_ref().map_or_else(Instant::now, |(since, _)| *since);
+                // Once for each cause, not once for each attempt.
+                if outage.as_ref().is_none_or(|(_, last)| *last != text) {
+                    tracing::warn!(provider = %name, error = text, "provider is not available");
+                }
+                outage = Some((since, text));
+                jittered(retry_delay(since.elapsed()))
+            }
+        };
+        let wanted = Arc::clone(&running.wanted);
+        if running.is_ready() {
+            // Whoever asked during this turn has been served by it.
+            let _ = timeout(Duration::ZERO, wanted.notified()).await;
+        }
+        drop(running);
+        let _ = timeout(delay, wanted.notified()).await;
+    }
+}
