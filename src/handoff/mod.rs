@@ -24,7 +24,7 @@ use crate::metrics::{Metrics, UpstreamMetrics, UpstreamResult};
 use crate::web::Body;
 
 pub use body::drain;
-use body::{Download, Upload};
+use body::{BodyError, Download, Upload};
 use connect::Connector;
 use request::Destination;
 use wait::Failure;
@@ -154,7 +154,10 @@ impl Upstream {
         let (body, upload) = Upload::wrap(body, self.config.idle_timeout, max);
         let limits = wait::Limits { idle: self.config.idle_timeout, answer: self.config.response_timeout };
         let answered = wait::upload(&upload, limits, self.client.request(Request::from_parts(head, body))).await;
-        if answered.is_err()
+        // A client that went silent or away has nothing more to say.
+        let worth_reading =
+            |failure: &Failure| !matches!(failure, Failure::Body(BodyError::Silent | BodyError::Broken));
+        if answered.as_ref().is_err_and(worth_reading)
             && let Some(rest) = upload.take_rest()
         {
             drain(rest, DRAIN.0, DRAIN.1).await;
@@ -168,3 +171,6 @@ impl Upstream {
         Ok(Response::from_parts(head, Download::wrap(body.into(), self.config.idle_timeout)))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -33,8 +33,9 @@ const FAMILIES: &[&str] = &["x-auth-", "remote-"];
 pub(super) struct Destination {
     scheme: Scheme,
     authority: http::uri::Authority,
-    /// `Host` to send, unless it is the client's.
-    host: Option<HeaderValue>,
+    /// Our name for the upstream, as a `Host` header.
+    own_host: Option<HeaderValue>,
+    host: UpstreamHost,
     base_path: String,
 }
 
@@ -44,11 +45,11 @@ impl Destination {
             Target::Http(authority) => (Scheme::HTTP, authority),
             Target::Https(authority) => (Scheme::HTTPS, authority),
         };
-        let own = HeaderValue::from_str(authority.as_str()).ok();
         Self {
             scheme,
             authority: authority.clone(),
-            host: own.filter(|_| config.host == UpstreamHost::Upstream),
+            own_host: HeaderValue::from_str(authority.as_str()).ok(),
+            host: config.host,
             base_path: config.base_path.clone(),
         }
     }
@@ -117,7 +118,8 @@ impl Destination {
         if !passage.forwarded_proto.is_empty() {
             headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(passage.forwarded_proto));
         }
-        if let Some(host) = self.host.as_ref().or(passage.forwarded_host.as_ref()) {
+        let asked = passage.forwarded_host.as_ref().filter(|_| self.host == UpstreamHost::Client);
+        if let Some(host) = asked.or(self.own_host.as_ref()) {
             headers.insert(HOST, host.clone());
         }
         if let Some(host) = passage.forwarded_host {
@@ -195,3 +197,6 @@ fn forwarded(passage: &Passage) -> Option<HeaderValue> {
     }
     HeaderValue::try_from(text).ok()
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,209 @@
+//! What an upstream is told, header by header.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Request;
+
+use super::*;
+use crate::config::Name;
+
+fn destination(base_path: &str, host: UpstreamHost) -> Destination {
+    Destination::new(&Upstream {
+        name: Name::parse("api").unwrap(),
+        target: Target::Http("inner.example:8080".parse().unwrap()),
+        base_path: base_path.to_owned(),
+        host,
+        ca: None,
+        connect_timeout: Duration::from_secs(1),
+        response_timeout: Duration::from_secs(1),
+        idle_timeout: Duration::from_secs(1),
+    })
+}
+
+fn head(uri: &str, headers: &[(&str, &str)]) -> request::Parts {
+    let mut head = Request::builder().uri(uri).body(()).unwrap().into_parts().0;
+    for (name, value) in headers {
+        head.headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), value.parse().unwrap());
+    }
+    head
+}
+
+fn value(text: &'static str) -> HeaderValue {
+    HeaderValue::from_static(text)
+}
+
+fn passage() -> Passage {
+    Passage {
+        authorization: Some(value("Bearer ours")),
+        identity: vec![(HeaderName::from_static("x-auth-user"), value("alice"))],
+        owned: Arc::from([HeaderName::from_static("x-auth-user"), HeaderName::from_static("tenant")]),
+        forwarded_for: Some(value("203.0.113.7, 2001:db8::1")),
+        forwarded_proto: "https",
+        forwarded_host: Some(value("app.example.com")),
+        ..Passage::default()
+    }
+}
+
+/// The headers that leave, in no order.
+fn sent(headers: &[(&str, &str)], passage: Passage) -> Vec<String> {
+    let mut head = head("/api/x", headers);
+    destination("", UpstreamHost::Upstream).rewrite(&mut head, passage).unwrap();
+    let line = |(name, value): (&HeaderName, &HeaderValue)| format!("{name}: {}", value.to_str().unwrap());
+    let mut lines: Vec<String> = head.headers.iter().map(line).collect();
+    lines.sort();
+    lines
+}
+
+const OURS: [&str; 7] = [
+    "authorization: Bearer ours",
+    "forwarded: for=203.0.113.7, for=\"[2001:db8::1]\";host=\"app.example.com\";proto=https",
+    "host: inner.example:8080",
+    "x-auth-user: alice",
+    "x-forwarded-for: 203.0.113.7, 2001:db8::1",
+    "x-forwarded-host: app.example.com",
+    "x-forwarded-proto: https",
+];
+
+#[test]
+fn px_5_client_credentials_and_our_cookies_stay_behind() {
+    let client = [
+        ("authorization", "Bearer theirs"),
+        ("proxy-authorization", "Basic x"),
+        ("dpop", "proof"),
+        ("cookie", "__Host-Http-vestibule-web=secret"),
+    ];
+    assert_eq!(sent(&client, passage()), OURS);
+}
+
+#[test]
+fn px_6_h08_connection_cannot_name_our_headers_away() {
+    let client = [("connection", "close, Authorization, X-Forwarded-For, Cookie, X-Auth-User, Host, Forwarded")];
+    assert_eq!(sent(&client, passage()), OURS);
+}
+
+#[test]
+fn px_7_h01_to_h04_identity_is_dropped_in_every_spelling() {
+    for name in [
+        "X_Auth_User",
+        "X.Auth.User",
+        "x-auth_user",
+        "X-AUTH-USER",
+        "x.auth-user",
+        "X-Auth-Zzz",
+        "X_auth_groups",
+        "Tenant",
+        "Vestibule-User",
+        "vestibule_email",
+    ] {
+        let client = [(name, "evil"), (name, "evil"), (name, "evil")];
+        assert_eq!(sent(&client, passage()), OURS, "{name}");
+    }
+}
+
+#[test]
+fn px_7_names_that_only_resemble_are_kept() {
+    for name in ["x-auth", "tenants", "x-tenant", "my-x-auth-user", "remote-user", "x-forwarded"] {
+        let kept = sent(&[(name, "1")], passage());
+        assert!(kept.contains(&format!("{name}: 1")), "{name} {kept:?}");
+    }
+}
+
+#[test]
+fn px_8_h07_h10_h23_claims_about_origin_and_method_are_dropped_and_rebuilt() {
+    for name in [
+        "X-Forwarded-For",
+        "X_Forwarded_For",
+        "X-Forwarded-Proto",
+        "X-Forwarded-Host",
+        "X-Forwarded-Port",
+        "X-Forwarded-Prefix",
+        "X-Forwarded-Uri",
+        "X-Forwarded-Method",
+        "X.Forwarded.Server",
+        "Forwarded",
+        "X-Real-IP",
+        "X-Original-URL",
+        "X-Rewrite-URL",
+        "X-HTTP-Method-Override",
+        "X_Http_Method_Override",
+    ] {
+        assert_eq!(sent(&[(name, "evil")], passage()), OURS, "{name}");
+    }
+    let unknown = Passage { authorization: None, ..Passage::default() };
+    assert_eq!(sent(&[("forwarded", "for=evil"), ("x-forwarded-for", "evil")], unknown), ["host: inner.example:8080"]);
+}
+
+#[test]
+fn authorization_of_the_client_stays_only_where_the_rule_says_so() {
+    let client = [("authorization", "Bearer theirs"), ("dpop", "proof"), ("proxy-authorization", "Basic x")];
+    let keep = Passage { keep_authorization: true, ..Passage::default() };
+    assert_eq!(sent(&client, keep), ["authorization: Bearer theirs", "dpop: proof", "host: inner.example:8080"]);
+    assert_eq!(sent(&client, Passage::default()), ["host: inner.example:8080"]);
+}
+
+#[test]
+fn in_5_expectations_and_trailers_end_here() {
+    let client = [("expect", "100-continue"), ("te", "trailers"), ("trailer", "x-sum"), ("accept", "*/*")];
+    assert_eq!(sent(&client, Passage::default()), ["accept: */*", "host: inner.example:8080"]);
+}
+
+fn target(base_path: &str, asked: &str, strip: Option<&str>) -> Result<String, Reason> {
+    let mut head = head(asked, &[]);
+    let passage = Passage { strip_prefix: strip.map(str::to_owned), ..Passage::default() };
+    let rewritten = destination(base_path, UpstreamHost::Upstream).rewrite(&mut head, passage);
+    rewritten.map(|()| head.uri.to_string()).map_err(|refusal| refusal.reason)
+}
+
+#[test]
+fn px_9_px_11_authority_is_the_configs_and_path_and_query_stay_byte_for_byte() {
+    let base = "http://inner.example:8080";
+    for raw in ["/api/a%2Fb/%2e%2e/c;d=1//e?q=%26&redirect=https://x/?y", "//evil.example/x", "/api?", "/"] {
+        assert_eq!(target("", raw, None).unwrap(), format!("{base}{raw}"));
+    }
+    assert_eq!(target("", "http://evil.example/api/x?y", None).unwrap(), format!("{base}/api/x?y"));
+    assert_eq!(target("/v2", "/api/x?y=%20", None).unwrap(), format!("{base}/v2/api/x?y=%20"));
+    assert_eq!(target("/v2", "/api/x?y", Some("/api")).unwrap(), format!("{base}/v2/x?y"));
+    assert_eq!(target("", "/api/%41?y", Some("/api")).unwrap(), format!("{base}/%41?y"));
+    assert_eq!(target("", "/api", Some("/api")).unwrap(), format!("{base}/"));
+    assert_eq!(target("", "/api?y", Some("/api")).unwrap(), format!("{base}/?y"));
+    assert_eq!(target("/v2", "/api?y", Some("/api")).unwrap(), format!("{base}/v2/?y"));
+    for other in ["/%61pi/x", "/apix", "//api/x", "/API/x"] {
+        assert_eq!(target("", other, Some("/api")), Err(Reason::AmbiguousPath), "{other}");
+    }
+    assert_eq!(target("", "*", None), Err(Reason::BadRequest));
+}
+
+#[test]
+fn a_cut_prefix_is_told_and_host_follows_the_config() {
+    let mut asked = head("/api/x", &[("host", "app.example.com"), ("x-forwarded-prefix", "/evil")]);
+    let told = Passage { strip_prefix: Some("/api".to_owned()), ..passage() };
+    destination("", UpstreamHost::Client).rewrite(&mut asked, told).unwrap();
+    assert_eq!(asked.headers["x-forwarded-prefix"], "/api");
+    assert_eq!(asked.headers["host"], "app.example.com");
+}
+
+#[test]
+fn upgrades_are_refused_for_websocket_and_declined_by_silence_for_others() {
+    let refused = |headers: &[(&str, &str)]| {
+        let mut head = head("/api/x", headers);
+        destination("", UpstreamHost::Upstream)
+            .rewrite(&mut head, Passage::default())
+            .map_err(|refusal| refusal.reason)
+    };
+    let websocket = [("connection", "keep-alive, Upgrade"), ("upgrade", "WebSocket")];
+    assert_eq!(refused(&websocket), Err(Reason::UpgradeUnsupported));
+    let h2c = [("connection", "Upgrade, HTTP2-Settings"), ("upgrade", "h2c"), ("http2-settings", "AAM")];
+    assert_eq!(refused(&h2c), Ok(()));
+    assert_eq!(sent(&h2c, Passage::default()), ["host: inner.example:8080"]);
+}
+
+#[test]
+fn px_12_connect_and_trace_go_nowhere() {
+    for method in [Method::CONNECT, Method::TRACE] {
+        let mut head = head("/api/x", &[]);
+        head.method = method;
+        let refused = destination("", UpstreamHost::Upstream).rewrite(&mut head, Passage::default());
+        assert_eq!(refused.unwrap_err().reason, Reason::MethodNotAllowed);
+    }
+}
