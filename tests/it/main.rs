@@ -7,6 +7,10 @@
     clippy::string_slice,
     reason = "tests fail by panicking"
 )]
+#![expect(unreachable_pub, reason = "nothing in a test binary is reachable from outside")]
 
 mod architecture;
+mod provider;
 mod readme;
+#[expect(dead_code, reason = "the kit serves stories to come")]
+mod world;

@@ -1,0 +1,197 @@
+//! The oracle of leaks (G3): after each story every secret is searched for, in every form, wherever it must not be.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+use http::header::{LOCATION, SET_COOKIE};
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode, utf8_percent_encode};
+use vestibule::demo::provider::Secret;
+
+use super::answer::Answer;
+
+/// Everything that the sidecar sent to browsers of one world.
+#[derive(Clone, Debug, Default)]
+pub struct Transcript(Arc<Mutex<Vec<String>>>);
+
+impl Transcript {
+    /// Adds an answer, without what may be told: our own cookies are the browser's to keep.
+    pub fn add(&self, answer: &Answer) {
+        let mut text = format!("{} for {}\n", answer.status, answer.url.path());
+        for (name, value) in &answer.headers {
+            let value = String::from_utf8_lossy(value.as_bytes());
+            match name {
+                name if name == SET_COOKIE => {}
+                name if name == LOCATION => text.push_str(&format!("redirect: {value}\n")),
+                name => text.push_str(&format!("{name}: {value}\n")),
+            }
+        }
+        text.push_str(&String::from_utf8_lossy(&answer.body));
+        self.0.lock().unwrap().push(text);
+    }
+
+    /// All answers, each as one text.
+    pub fn texts(&self) -> Vec<String> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+/// A secret, and where it may be seen.
+#[derive(Clone, Debug)]
+pub struct Watched {
+    /// What it is, for the failure message.
+    pub name: String,
+    /// What must not be found.
+    pub value: String,
+    /// The beginning of URLs in which it is at home.
+    pub home: Option<String>,
+}
+
+impl Watched {
+    /// A secret of the provider's. A state and a nonce are at home in the authorization URL, an ID token in the
+    /// end-session URL (`id_token_hint`), and that is all.
+    pub fn new((kind, value): &(Secret, String), authorize: &str, end_session: &str) -> Self {
+        let home = match kind {
+            Secret::State | Secret::Nonce => Some(authorize.to_owned()),
+            Secret::IdToken => Some(end_session.to_owned()),
+            Secret::Code | Secret::AccessToken | Secret::RefreshToken | Secret::ClientSecret | Secret::CodeVerifier => {
+                None
+            }
+        };
+        Self { name: format!("{kind:?}"), value: value.clone(), home }
+    }
+}
+
+/// All ways to write all secrets, ready to be found in one pass over a text.
+pub struct Search {
+    secrets: Vec<Watched>,
+    patterns: Vec<Pattern>,
+    /// Patterns by their first two bytes.
+    starts: Vec<Vec<usize>>,
+}
+
+/// One way to write one secret.
+struct Pattern {
+    secret: usize,
+    form: &'static str,
+    bytes: Vec<u8>,
+}
+
+impl Search {
+    /// Prepares a search for `secrets`.
+    pub fn new(secrets: Vec<Watched>) -> Self {
+        let mut patterns = Vec::new();
+        for (secret, watched) in secrets.iter().enumerate() {
+            for (form, text) in forms(&watched.value) {
+                patterns.push(Pattern { secret, form, bytes: text.into_bytes() });
+            }
+        }
+        let mut starts = vec![Vec::new(); 1 << 16];
+        for (number, pattern) in patterns.iter().enumerate() {
+            starts[start_of(&pattern.bytes)].push(number);
+        }
+        Self { secrets, patterns, starts }
+    }
+
+    /// What is found in `text` outside its home, with its surroundings; the first find of each secret.
+    pub fn leaks(&self, text: &str) -> Vec<String> {
+        let bytes = text.as_bytes();
+        let mut found = Vec::new();
+        let mut known = BTreeSet::new();
+        for at in 0..bytes.len().saturating_sub(1) {
+            for number in &self.starts[start_of(&bytes[at..])] {
+                let pattern = &self.patterns[*number];
+                let secret = &self.secrets[pattern.secret];
+                let here = bytes[at..].starts_with(&pattern.bytes);
+                let at_home = || secret.home.as_ref().is_some_and(|home| is_within_url(text, at, home));
+                if here && !known.contains(&pattern.secret) && !at_home() {
+                    known.insert(pattern.secret);
+                    let from = text.floor_char_boundary(at.saturating_sub(160));
+                    let to = text.floor_char_boundary(at + 40);
+                    found.push(format!("{} ({}): …{}…", secret.name, pattern.form, &text[from..to]));
+                }
+            }
+        }
+        found
+    }
+}
+
+/// The index of a pattern or text by its first two bytes.
+fn start_of(bytes: &[u8]) -> usize {
+    usize::from(bytes[0]) << 8 | usize::from(bytes[1])
+}
+
+/// Whether the text at `at` belongs to an URL that begins with `home`: no space, quote or line end between.
+fn is_within_url(text: &str, at: usize, home: &str) -> bool {
+    let start = text[..at].rfind(['"', '\'', ' ', '\n', '<', '>']).map_or(0, |found| found + 1);
+    let url = percent_decode(&text.as_bytes()[start..at]).decode_utf8_lossy().replace("\\/", "/");
+    url.starts_with(home)
+}
+
+/// The ways in which a secret could be written.
+fn forms(secret: &str) -> Vec<(&'static str, String)> {
+    let mut forms = vec![("as it is", secret.to_owned())];
+    let percent = utf8_percent_encode(secret, NON_ALPHANUMERIC).to_string();
+    if percent != secret {
+        forms.push(("percent-encoded", secret.bytes().map(percent_lower).collect()));
+        forms.push(("percent-encoded", percent));
+    }
+    forms.push(("hex", secret.bytes().map(|byte| format!("{byte:02x}")).collect()));
+    forms.push(("hex", secret.bytes().map(|byte| format!("{byte:02X}")).collect()));
+    for (skip, from) in [(0, 0), (1, 2), (2, 3)] {
+        // Base64 has three alignments; the outer characters depend on the neighbours and are left off.
+        let text = STANDARD_NO_PAD.encode([vec![0; skip], secret.as_bytes().to_vec()].concat());
+        let core = text[from..text.len() - usize::from(text.len() % 4 != 0)].to_owned();
+        forms.push(("base64url", core.replace('+', "-").replace('/', "_")));
+        forms.push(("base64", core));
+    }
+    forms
+}
+
+/// One byte percent-encoded with lower-case digits.
+fn percent_lower(byte: u8) -> String {
+    if byte.is_ascii_alphanumeric() { char::from(byte).to_string() } else { format!("%{byte:02x}") }
+}
+
+/// What to search for: the marker finds all secrets of a world, cut ones too; the others have no marker.
+/// Its home is that of the one marked secret which has one.
+pub fn marker(canary: &str, end_session: &str) -> Watched {
+    Watched {
+        name: "a marked secret".to_owned(),
+        value: format!("canary-{canary}-"),
+        home: Some(end_session.to_owned()),
+    }
+}
+
+/// Parts of a secret that are long enough to know it by: a JWT is recognised by its payload and by its signature.
+pub fn parts(secret: &Watched) -> Vec<Watched> {
+    let pieces: BTreeSet<&str> = secret.value.split('.').skip(1).filter(|piece| piece.len() >= 20).collect();
+    let part = |value: &&str| Watched { value: (*value).to_owned(), ..secret.clone() };
+    std::iter::once(secret.clone()).chain(pieces.iter().map(part)).collect()
+}
+
+#[test]
+fn the_oracle_finds_a_secret_in_every_form() {
+    let secret = "canary-w-refresh-1-abcdefghijkl";
+    let search = Search::new(vec![Watched { name: "it".to_owned(), value: secret.to_owned(), home: None }]);
+    let hidden = |text: &str| search.leaks(text).is_empty();
+    assert!(hidden("nothing of the kind"));
+    assert!(!hidden(&format!("token={secret}&x=1")));
+    assert!(!hidden(&utf8_percent_encode(secret, NON_ALPHANUMERIC).to_string()));
+    for before in ["", "a", "ab", "abc"] {
+        assert!(!hidden(&STANDARD_NO_PAD.encode(format!("{before}{secret}/"))), "base64 behind {before:?}");
+    }
+    assert!(!hidden(&secret.bytes().map(|byte| format!("{byte:02X}")).collect::<String>()));
+}
+
+#[test]
+fn the_oracle_lets_a_secret_be_at_home_and_nowhere_else() {
+    let home = Some("http://id.test/authorize?".to_owned());
+    let search = Search::new(vec![Watched { name: "state".to_owned(), value: "state-0123456789".to_owned(), home }]);
+    let leaks = |text: &str| search.leaks(text);
+    assert!(leaks("redirect: http://id.test/authorize?state=state-0123456789\n").is_empty());
+    assert!(leaks("{\"url\":\"http://id.test/authorize?a=b&state=state-0123456789\"}").is_empty());
+    assert!(!leaks("redirect: http://evil.test/authorize?state=state-0123456789\n").is_empty());
+    assert!(!leaks("http://id.test/authorize?a \"state-0123456789\"").is_empty());
+}
