@@ -323,7 +323,7 @@ pub enum Mode {
 }
 
 /// What an auth-code route has.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuthCode {
     /// The clients a browser may log in with; more than one shows a chooser.
     pub clients: Vec<Arc<Client>>,

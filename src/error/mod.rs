@@ -4,6 +4,7 @@
 //! refusal is its code alone, so nothing internal can leak: detail and source go to the log.
 
 mod answer;
+mod from;
 pub mod page;
 
 use std::fmt;
@@ -167,11 +168,5 @@ impl Refusal {
 impl From<Reason> for Refusal {
     fn from(reason: Reason) -> Self {
         Self::new(reason)
-    }
-}
-
-impl From<crate::web::RandomError> for Refusal {
-    fn from(error: crate::web::RandomError) -> Self {
-        Self::new(Reason::Internal).because(error)
     }
 }

@@ -1,6 +1,12 @@
 //! The page that a person sees when something is refused: plain, accessible, light and dark, without a script.
 
 use std::fmt::Write as _;
+use std::sync::LazyLock;
+
+use aws_lc_rs::digest;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::HeaderValue;
 
 use crate::error::{Asker, Reason};
 
@@ -13,6 +19,21 @@ a.action,button{display:inline-block;font:inherit;padding:.5rem 1rem;border:1px 
 background:none;color:inherit;text-decoration:none;cursor:pointer}\
 a.action:focus-visible,button:focus-visible{outline:3px solid Highlight;outline-offset:2px}\
 .facts{margin-top:2.5rem;font-size:.875rem;opacity:.75}";
+
+/// The policy of all our answers: nothing but that style, no frame around it, no script in it.
+static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
+    let hash = STANDARD.encode(digest::digest(&digest::SHA256, STYLE.as_bytes()));
+    let policy = format!(
+        "default-src 'none'; style-src 'sha256-{hash}'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+    );
+    HeaderValue::from_str(&policy).unwrap_or(HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"))
+});
+
+/// `Content-Security-Policy` of all our answers.
+#[must_use]
+pub fn policy() -> HeaderValue {
+    POLICY.clone()
+}
 
 /// A whole page around `body`, which is trusted markup; `title` is escaped here.
 #[must_use]

@@ -140,7 +140,7 @@ pub fn cut_own(headers: &mut HeaderMap) {
     if !touched {
         return;
     }
-    let values: Vec<HeaderValue> = headers.get_all(COOKIE).iter().filter_map(|header| keep_others(header)).collect();
+    let values: Vec<HeaderValue> = headers.get_all(COOKIE).iter().filter_map(keep_others).collect();
     headers.remove(COOKIE);
     for value in values {
         headers.append(COOKIE, value);

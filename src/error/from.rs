@@ -1,0 +1,57 @@
+//! How the errors of lower layers become refusals: the one place where their causes get a status.
+
+use std::time::Duration;
+
+use crate::error::{Reason, Refusal};
+use crate::provider::{self, CallbackError};
+use crate::{session, web};
+
+/// When a client may ask again for something that the provider or the store could not give.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+impl From<web::RandomError> for Refusal {
+    fn from(error: web::RandomError) -> Self {
+        Self::new(Reason::Internal).because(error)
+    }
+}
+
+impl From<session::Error> for Refusal {
+    fn from(error: session::Error) -> Self {
+        let mut refusal = Self::new(Reason::StoreUnavailable).because(error);
+        refusal.retry_after = Some(RETRY_AFTER);
+        refusal
+    }
+}
+
+impl From<provider::Error> for Refusal {
+    fn from(error: provider::Error) -> Self {
+        use provider::Error as E;
+        let reason = match &error {
+            E::Unavailable(_) => Reason::ProviderUnavailable,
+            E::Timeout(_) => Reason::ProviderTimeout,
+            E::InvalidGrant | E::Refused(_) | E::Unacceptable(_) => Reason::LoginFailed,
+            E::Random(_) => Reason::Internal,
+            E::Callback(CallbackError::State) => Reason::UnknownLogin,
+            E::Callback(CallbackError::Issuer) => Reason::IssuerMismatch,
+            E::Callback(CallbackError::Expired) => Reason::LoginExpired,
+            E::Callback(CallbackError::Malformed(_)) => Reason::BadRequest,
+            E::Callback(CallbackError::Provider(code)) => of_provider(code),
+        };
+        let mut refusal = Self::new(reason).because(&error);
+        if reason == Reason::ProviderUnavailable {
+            refusal.retry_after = Some(RETRY_AFTER);
+        }
+        refusal
+    }
+}
+
+/// The error codes of OpenID Connect Core 3.1.2.6 and RFC 6749 4.1.2.1, as far as they call for different answers.
+fn of_provider(code: &str) -> Reason {
+    match code {
+        "login_required" | "interaction_required" | "consent_required" | "account_selection_required" => {
+            Reason::LoginRequired
+        }
+        "access_denied" => Reason::AccessDenied,
+        _ => Reason::ProviderRefused,
+    }
+}
