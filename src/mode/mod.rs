@@ -1,1 +1,178 @@
-//! Placeholder.
+//! What we do for each kind of client: one hyper service per route.
+
+pub mod auth_code;
+
+use std::future::Future;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use http::{Response, request};
+use hyper::service::Service;
+
+use crate::config;
+use crate::error::Refusal;
+use crate::time::Timestamp;
+use crate::web::{Body, CrossSite, Kind, Wants};
+
+pub use auth_code::AuthCode;
+
+/// One request that the edge has admitted and matched to a route.
+#[derive(Debug)]
+pub struct Call {
+    /// Head as it came.
+    pub head: request::Parts,
+    /// What was asked for.
+    pub place: Place,
+    /// Which of the route's public URLs it was asked under.
+    pub site: usize,
+    /// Navigation, form or fetch.
+    pub kind: Kind,
+    /// What `Accept` names.
+    pub wants: Wants,
+    /// The instant that this request happens at.
+    pub now: Timestamp,
+    /// The peer's address, absent on a unix socket.
+    pub peer: Option<IpAddr>,
+    /// For pages, logs and redirects to `failure`.
+    pub request_id: Arc<str>,
+}
+
+/// What a request asks a route for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// One of our own endpoints under `base_path`.
+    Endpoint(Endpoint),
+    /// The path rule of this index.
+    Rule(usize),
+}
+
+/// The endpoints under `base_path`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// `login/start`
+    LoginStart,
+    /// `login/end`, `login/end/<provider>`
+    LoginEnd,
+    /// `userinfo`, `user_info`
+    Userinfo,
+    /// `claims`
+    Claims,
+    /// `check_auth`
+    CheckAuth,
+    /// `session`
+    Session,
+    /// `refresh`
+    Refresh,
+    /// `logout`
+    Logout,
+    /// `logout/go`, the one-use URL behind `logout_url`
+    LogoutGo,
+    /// `logout/end`
+    LogoutEnd,
+}
+
+impl Endpoint {
+    /// Finds the endpoint at `path`, which stands behind `base_path` and has no leading slash.
+    #[must_use]
+    pub fn at(path: &str) -> Option<Self> {
+        Some(match path {
+            "login/start" => Self::LoginStart,
+            "login/end" => Self::LoginEnd,
+            "userinfo" | "user_info" => Self::Userinfo,
+            "claims" => Self::Claims,
+            "check_auth" => Self::CheckAuth,
+            "session" => Self::Session,
+            "refresh" => Self::Refresh,
+            "logout" => Self::Logout,
+            "logout/go" => Self::LogoutGo,
+            "logout/end" => Self::LogoutEnd,
+            _ if path.strip_prefix("login/end/").and_then(config::Name::parse).is_some() => Self::LoginEnd,
+            _ => return None,
+        })
+    }
+
+    /// The metric label.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::LoginStart => "login_start",
+            Self::LoginEnd => "login_end",
+            Self::Userinfo => "userinfo",
+            Self::Claims => "claims",
+            Self::CheckAuth => "check_auth",
+            Self::Session => "session",
+            Self::Refresh => "refresh",
+            Self::Logout => "logout",
+            Self::LogoutGo => "logout_go",
+            Self::LogoutEnd => "logout_end",
+        }
+    }
+}
+
+impl Place {
+    /// The metric label; path rules are all one, since their number is the operator's.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Endpoint(endpoint) => endpoint.label(),
+            Self::Rule(_) => "proxy",
+        }
+    }
+}
+
+/// A running route: its mode decides what happens.
+#[derive(Clone, Debug)]
+pub enum Route {
+    /// Browsers, with a session.
+    AuthCode(Arc<AuthCode>),
+}
+
+impl Route {
+    /// The configuration that it runs with.
+    #[must_use]
+    pub fn config(&self) -> &Arc<config::Route> {
+        match self {
+            Self::AuthCode(route) => route.config(),
+        }
+    }
+
+    /// Whose scripts may call.
+    #[must_use]
+    pub fn cross_site(&self) -> CrossSite<'_> {
+        match self {
+            Self::AuthCode(route) => route.cross_site(),
+        }
+    }
+
+    /// Where to log in, for answers to those who are not.
+    #[must_use]
+    pub fn login_url(&self, site: usize) -> Option<&str> {
+        match self {
+            Self::AuthCode(route) => route.login_url(site),
+        }
+    }
+
+    /// Whether clients of this place call `.json()` on an answer that they have not looked at.
+    #[must_use]
+    pub const fn is_unseen(&self, place: Place, method: &http::Method) -> bool {
+        matches!(method, &http::Method::POST)
+            && matches!(place, Place::Endpoint(Endpoint::LoginStart | Endpoint::LoginEnd | Endpoint::Logout))
+    }
+}
+
+/// A request for a route: all but its body can be shared by reference.
+impl Service<(Call, Body)> for Route {
+    type Response = Response<Body>;
+    type Error = Refusal;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Refusal>> + Send>>;
+
+    fn call(&self, (call, body): (Call, Body)) -> Self::Future {
+        match self {
+            Self::AuthCode(route) => {
+                let route = Arc::clone(route);
+                Box::pin(async move { route.serve(call, body).await })
+            }
+        }
+    }
+}

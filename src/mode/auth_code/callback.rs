@@ -1,0 +1,245 @@
+//! `login/end`: the provider's answer, by navigation or posted by a front end that received it itself.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{CONTENT_TYPE, HeaderMap, SET_COOKIE};
+use http::{Response, StatusCode};
+use http_body_util::{BodyExt as _, Limited};
+use serde_json::json;
+use tracing::{info, warn};
+
+use crate::error::{Reason, Refusal};
+use crate::mode::Call;
+use crate::mode::auth_code::attempt::{self, Ticket};
+use crate::mode::auth_code::flights::{Claim, Flight, Landing};
+use crate::mode::auth_code::{AuthCode, Limits, Party, Shared, json as json_answer, redirect};
+use crate::provider::{self, Callback, Client};
+use crate::session::{Binding, EndKind, Handle, Selector, Session, SessionId, Touch};
+use crate::time::Timestamp;
+use crate::web::{Body, CookieJar, CookieName, Parameter, Query, ReturnTo, strict_object};
+
+/// Largest body of `POST login/end`.
+const MAX_BODY: usize = 16 * 1024;
+/// How long that body may take.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A login that ended: how, and what the browser is told.
+struct Ended {
+    landing: Landing,
+    state: String,
+    ticket: Option<Ticket>,
+}
+
+impl AuthCode {
+    /// GET `login/end`: 303 to where the login was begun for, or to its `failure`, or a page.
+    pub(super) async fn callback_navigation(&self, call: &Call) -> Result<Response<Body>, Refusal> {
+        let query = Query::parse(call.head.uri.query().unwrap_or_default());
+        let ended = self.finish(call, &query).await?;
+        let site = self.origin(call)?;
+        let clear = attempt::clear(&ended.state, &self.config.name, site);
+        match ended.landing {
+            Landing::LoggedIn(handle) => {
+                let target = ended.ticket.map_or_else(|| self.mode.home_url.clone(), |ticket| ticket.return_to);
+                let mut response = redirect(StatusCode::SEE_OTHER, &target)?;
+                self.admit(call, response.headers_mut(), &handle);
+                response.headers_mut().append(SET_COOKIE, clear);
+                Ok(response)
+            }
+            Landing::Failed(reason) => {
+                if let Some(failure) = ended.ticket.and_then(|ticket| ticket.failure) {
+                    let parameters = [("error", reason.code()), ("request_id", &call.request_id)];
+                    let target = ReturnTo::from_config(&failure).with_parameters(&parameters);
+                    let mut response = redirect(StatusCode::SEE_OTHER, &target)?;
+                    response.headers_mut().append(SET_COOKIE, clear);
+                    return Ok(response);
+                }
+                Err(with_cookie(Refusal::new(reason), clear))
+            }
+        }
+    }
+
+    /// POST `login/end`: a status query when the URL is no callback, else the same as JSON.
+    pub(super) async fn callback_fetch(&self, call: &Call, body: Body) -> Result<Response<Body>, Refusal> {
+        let request_url = request_url(&call.head.headers, body).await?;
+        let query = request_url.split('#').next().and_then(|url| url.split_once('?')).map_or("", |(_, query)| query);
+        let query = Query::parse(query);
+        if !query.contains("code") && !query.contains("error") {
+            let logged_in = self.caller(call, Touch::Use).await?.is_some();
+            return Ok(json_answer(&json!({ "handled": false, "logged_in": logged_in })));
+        }
+        let ended = self.finish(call, &query).await?;
+        let clear = attempt::clear(&ended.state, &self.config.name, self.origin(call)?);
+        match ended.landing {
+            Landing::LoggedIn(handle) => {
+                let mut response = json_answer(&json!({ "handled": true, "logged_in": true }));
+                self.admit(call, response.headers_mut(), &handle);
+                response.headers_mut().append(SET_COOKIE, clear);
+                Ok(response)
+            }
+            Landing::Failed(reason) => Err(with_cookie(Refusal::new(reason), clear)),
+        }
+    }
+
+    /// Finds out whose login this is and how it ends. A refusal here consumed nothing.
+    async fn finish(&self, call: &Call, query: &Query) -> Result<Ended, Refusal> {
+        let state = match query.parameter("state") {
+            Parameter::Once(state) => state.to_owned(),
+            Parameter::Absent => return Err(Refusal::new(Reason::UnknownLogin).because("no state")),
+            Parameter::Repeated => return Err(Refusal::new(Reason::BadRequest).because("state occurs twice")),
+        };
+        let name = attempt::name_of(&state);
+        let jar = CookieJar::new(&call.head.headers);
+        let Some(ticket) = Ticket::open(&state, &jar, &self.config.name, self.origin(call)?, &self.keys) else {
+            let landing = self.repeated(call, &name).await?;
+            return Ok(Ended { landing, state, ticket: None });
+        };
+        let party = self.asked(call, &ticket)?;
+        let callback = match party.client.accept(ticket.attempt.clone(), query, call.now) {
+            Ok(callback) => callback,
+            Err(error @ provider::CallbackError::Provider(_)) => {
+                let refusal = Refusal::from(provider::Error::from(error));
+                self.count(party, refusal.reason);
+                info!(route = %self.config.name, provider = %party.binding.provider, request_id = %call.request_id,
+                    reason = refusal.reason.code(), detail = refusal.detail, "login failed");
+                return Ok(Ended { landing: Landing::Failed(refusal.reason), state, ticket: Some(ticket) });
+            }
+            Err(error) => {
+                let refusal = Refusal::from(provider::Error::from(error));
+                self.count(party, refusal.reason);
+                return Err(refusal);
+            }
+        };
+        let flight = match self.shared.logins.claim(&name, call.now) {
+            Claim::First(sender, flight) => {
+                let exchange = self.exchange(call, party, callback);
+                self.shared.tasks.spawn(async move { sender.send_replace(Some(exchange.run().await)) });
+                flight
+            }
+            Claim::Again(flight) => flight,
+            Claim::Used => return Err(Refusal::new(Reason::LoginUsed)),
+            Claim::Full => return Err(Refusal::new(Reason::StoreUnavailable).because("too many logins at once")),
+        };
+        Ok(Ended { landing: flight.landing().await, state, ticket: Some(ticket) })
+    }
+
+    /// A callback without its login cookie: only the session that it made may ask again.
+    async fn repeated(&self, call: &Call, name: &str) -> Result<Landing, Refusal> {
+        let unknown = || Refusal::new(Reason::UnknownLogin).because("no login cookie for this state");
+        let own = self.caller(call, Touch::Look).await?.map(|(found, _)| found.session.id).ok_or_else(unknown)?;
+        let flight: Flight = self.shared.logins.find(name, call.now).ok_or_else(unknown)?;
+        match flight.landing().await {
+            Landing::LoggedIn(handle) if handle.id() == own => Ok(Landing::LoggedIn(handle)),
+            Landing::LoggedIn(_) | Landing::Failed(_) => Err(unknown()),
+        }
+    }
+
+    /// The client that the ticket was begun with, provided that the answer came to its own redirect URI.
+    fn asked(&self, call: &Call, ticket: &Ticket) -> Result<&Party, Refusal> {
+        let party = self.parties.iter().find(|party| party.binding.provider.as_str() == ticket.provider);
+        let party = party.ok_or_else(|| Refusal::new(Reason::LoginExpired).because("the provider is gone"))?;
+        let path = call.head.uri.path();
+        let named = path.strip_prefix(&self.config.base_path).and_then(|path| path.strip_prefix("/login/end/"));
+        if named.is_some_and(|name| name != ticket.provider) {
+            return Err(Refusal::new(Reason::IssuerMismatch).because("callback path of another provider"));
+        }
+        if ticket.attempt.redirect_uri() != self.redirect_uri(call, party)? {
+            return Err(Refusal::new(Reason::LoginExpired).because("the redirect URI changed"));
+        }
+        Ok(party)
+    }
+
+    fn exchange(&self, call: &Call, party: &Party, callback: Callback) -> Exchange {
+        Exchange {
+            shared: self.shared.clone(),
+            client: party.client.clone(),
+            binding: Arc::clone(&party.binding),
+            limits: self.limits,
+            callback,
+            before: self.caller_id(call),
+            request_id: Arc::clone(&call.request_id),
+            now: call.now,
+        }
+    }
+
+    /// Gives the browser its handle.
+    fn admit(&self, call: &Call, headers: &mut HeaderMap, handle: &Handle) {
+        let cookie: Option<&CookieName> = self.sites.get(call.site).map(|site| &site.session_cookie);
+        if let Some(cookie) = cookie {
+            headers.append(SET_COOKIE, cookie.set(handle.expose(), self.limits.max_lifetime));
+        }
+    }
+
+    fn count(&self, party: &Party, reason: Reason) {
+        self.shared.metrics.login(self.config.name.as_str(), party.binding.provider.as_str(), reason.code());
+    }
+}
+
+/// The exchange of one code, in a task of its own: it finishes although the browser has gone.
+struct Exchange {
+    shared: Shared,
+    client: Client,
+    binding: Arc<Binding>,
+    limits: Limits,
+    callback: Callback,
+    before: Option<SessionId>,
+    request_id: Arc<str>,
+    now: Timestamp,
+}
+
+impl Exchange {
+    async fn run(self) -> Landing {
+        let (route, provider) = (self.binding.route.clone(), self.binding.provider.clone());
+        let (metrics, request_id) = (Arc::clone(&self.shared.metrics), Arc::clone(&self.request_id));
+        match self.open().await {
+            Ok((handle, session)) => {
+                metrics.login(route.as_str(), provider.as_str(), "success");
+                info!(%route, %provider, %request_id, session = %session, "login succeeded");
+                Landing::LoggedIn(handle)
+            }
+            Err(refusal) => {
+                metrics.login(route.as_str(), provider.as_str(), refusal.reason.code());
+                let (reason, detail) = (refusal.reason.code(), refusal.detail);
+                warn!(%route, %provider, %request_id, reason, detail, "login failed");
+                Landing::Failed(refusal.reason)
+            }
+        }
+    }
+
+    async fn open(self) -> Result<(Handle, SessionId), Refusal> {
+        let grant = self.client.exchange(self.callback, self.now).await?;
+        let handle = Handle::new()?;
+        let session = Session::open(&handle, self.binding, grant, self.limits.max_lifetime, self.now);
+        let session = self.shared.sessions.insert(session, self.now).await?;
+        if let Some(before) = self.before {
+            // The new login stands; that the old one ends is for tidiness, its handle has just been overwritten.
+            let _ = self.shared.sessions.end(Selector::Id(before), EndKind::Replaced).await;
+        }
+        Ok((handle, session.id))
+    }
+}
+
+fn with_cookie(mut refusal: Refusal, cookie: http::HeaderValue) -> Refusal {
+    refusal.cookies.push(cookie);
+    refusal
+}
+
+/// `request_url` of the JSON body.
+async fn request_url(headers: &HeaderMap, body: Body) -> Result<String, Refusal> {
+    let media = headers.get(CONTENT_TYPE).map_or(&b""[..], http::HeaderValue::as_bytes);
+    let media = media.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    if !media.eq_ignore_ascii_case(b"application/json") {
+        return Err(Refusal::new(Reason::UnsupportedMediaType).because("login/end reads application/json"));
+    }
+    let read = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY).collect()).await;
+    let bytes = match read {
+        Ok(Ok(collected)) => collected.to_bytes(),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => return Err(Reason::BodyTooLarge.into()),
+        Ok(Err(error)) => return Err(Refusal::new(Reason::BadRequest).because(error)),
+        Err(_) => return Err(Reason::RequestTimeout.into()),
+    };
+    let object = strict_object(&bytes).map_err(|error| Refusal::new(Reason::BadRequest).because(error))?;
+    let url = object.get("request_url").and_then(serde_json::Value::as_str);
+    url.map(str::to_owned)
+        .ok_or_else(|| Refusal::new(Reason::BadRequest).because("request_url is missing"))
+}

@@ -1,0 +1,90 @@
+//! Logins whose code is being exchanged, or was a moment ago: a repeated callback of the same browser gets the same
+//! answer from one token request; everybody else gets nothing.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::error::Reason;
+use crate::mode::auth_code::attempt;
+use crate::session::Handle;
+use crate::time::Timestamp;
+
+/// How long a repeated callback gets the same answer.
+const REPEAT: Duration = Duration::from_secs(60);
+/// Above this many, flights that nobody can ask for any more are thrown out.
+const SWEEP_ABOVE: usize = 1_000;
+/// More at once are not begun: each is a request to the provider.
+const MAX: usize = 100_000;
+
+/// How a login ended.
+#[derive(Clone, Debug)]
+pub(super) enum Landing {
+    /// With this session.
+    LoggedIn(Handle),
+    /// For this reason.
+    Failed(Reason),
+}
+
+/// One exchange.
+#[derive(Clone, Debug)]
+pub(super) struct Flight {
+    begun_at: Timestamp,
+    landing: watch::Receiver<Option<Landing>>,
+}
+
+/// What a callback finds.
+pub(super) enum Claim {
+    /// It is the first: exchange the code and report.
+    First(watch::Sender<Option<Landing>>, Flight),
+    /// Another one was first.
+    Again(Flight),
+    /// It was used, and the time for repetitions is over.
+    Used,
+    /// Too many at once.
+    Full,
+}
+
+/// All of them; outlives snapshots.
+#[derive(Debug, Default)]
+pub struct Logins(Mutex<HashMap<String, Flight>>);
+
+impl Logins {
+    /// Claims the login called `name`; exactly one caller ever is the first.
+    pub(super) fn claim(&self, name: &str, now: Timestamp) -> Claim {
+        let mut flights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(flight) = flights.get(name) {
+            return if now.since(flight.begun_at) <= REPEAT { Claim::Again(flight.clone()) } else { Claim::Used };
+        }
+        if flights.len() >= SWEEP_ABOVE {
+            // An attempt older than its lifetime is refused by its own age, so its flight need not be remembered.
+            flights.retain(|_, flight| now.since(flight.begun_at) <= attempt::LIFETIME);
+        }
+        if flights.len() >= MAX {
+            return Claim::Full;
+        }
+        let (sender, landing) = watch::channel(None);
+        let flight = Flight { begun_at: now, landing };
+        flights.insert(name.to_owned(), flight.clone());
+        Claim::First(sender, flight)
+    }
+
+    /// The flight called `name`, while repetitions are answered.
+    pub(super) fn find(&self, name: &str, now: Timestamp) -> Option<Flight> {
+        let flights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        flights.get(name).filter(|flight| now.since(flight.begun_at) <= REPEAT).cloned()
+    }
+}
+
+impl Flight {
+    /// Waits for the landing.
+    pub(super) async fn landing(mut self) -> Landing {
+        match self.landing.wait_for(Option::is_some).await {
+            Ok(landing) => landing.clone().unwrap_or(Landing::Failed(Reason::Internal)),
+            // The task is gone without a word: it panicked.
+            Err(_) => Landing::Failed(Reason::Internal),
+        }
+    }
+}

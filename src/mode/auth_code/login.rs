@@ -1,0 +1,132 @@
+//! `login/start`: where the browser is sent to the provider.
+
+use http::header::SET_COOKIE;
+use http::{Response, StatusCode};
+use serde_json::json;
+use tracing::debug;
+
+use crate::error::{Reason, Refusal};
+use crate::mode::Call;
+use crate::mode::auth_code::attempt::{self, Ticket};
+use crate::mode::auth_code::{AuthCode, Party, html, json as json_answer, pages, redirect};
+use crate::provider::Ask;
+use crate::web::{Body, CookieJar, Kind, Parameter, Query, ReturnTo, Wants};
+
+/// `prompt` values of OpenID Connect Core 3.1.2.1.
+const PROMPTS: [&str; 4] = ["none", "login", "consent", "select_account"];
+/// Longest hint that is passed on.
+const MAX_HINT: usize = 256;
+
+impl AuthCode {
+    /// GET and POST `login/start`.
+    pub(super) async fn login_start(&self, call: &Call) -> Result<Response<Body>, Refusal> {
+        let query = Query::parse(call.head.uri.query().unwrap_or_default());
+        let return_to = self.target(call, &query, "redirect")?;
+        let failure = self.target(call, &query, "failure")?;
+        let wants_json = call.head.method == http::Method::POST || call.wants == Wants::Json;
+        let Some(party) = self.party(&query)? else {
+            let chooser = self.chooser_url(call, &query)?;
+            return if wants_json && call.kind == Kind::Fetch {
+                Ok(json_answer(&json!({ "authorization_request_url": chooser })))
+            } else {
+                Ok(html(pages::chooser(&self.choices(), &chooser)))
+            };
+        };
+        let ask = self.ask(call, &query, party)?;
+        let (url, attempt) = party.client.begin(&ask, call.now).await?;
+        let provider = &party.binding.provider;
+        let ticket = Ticket {
+            attempt,
+            provider: provider.to_string(),
+            return_to: return_to.map_or_else(|| self.mode.home_url.clone(), |to| to.as_str().to_owned()),
+            failure: failure.map(|to| to.as_str().to_owned()),
+        };
+        let site = self.origin(call)?;
+        let cookie = ticket.seal(ticket.attempt.state(), &self.config.name, site, &self.keys)?;
+        let mut response = if wants_json {
+            json_answer(&json!({ "authorization_request_url": url.as_str() }))
+        } else {
+            redirect(StatusCode::FOUND, url.as_str())?
+        };
+        let jar = CookieJar::new(&call.head.headers);
+        for gone in attempt::make_room(&jar, &self.config.name, site) {
+            response.headers_mut().append(SET_COOKIE, gone);
+        }
+        response.headers_mut().append(SET_COOKIE, cookie);
+        self.shared.metrics.login_started(self.config.name.as_str(), provider.as_str());
+        debug!(route = %self.config.name, %provider, request_id = %call.request_id, "login started");
+        Ok(response)
+    }
+
+    /// A checked `redirect` or `failure`; an unacceptable one refuses the login instead of being forgotten.
+    pub(super) fn target(&self, call: &Call, query: &Query, name: &str) -> Result<Option<ReturnTo>, Refusal> {
+        match query.parameter(name) {
+            Parameter::Absent => Ok(None),
+            Parameter::Once(text) => ReturnTo::parse(text, self.origin(call)?, &self.mode.allowed_redirects)
+                .map(Some)
+                .ok_or_else(|| Refusal::new(Reason::BadRedirect).because(format!("{name} is not allowed"))),
+            Parameter::Repeated => Err(Refusal::new(Reason::BadRedirect).because(format!("{name} occurs twice"))),
+        }
+    }
+
+    /// The client to log in with; `None` when there are several and nobody chose.
+    fn party(&self, query: &Query) -> Result<Option<&Party>, Refusal> {
+        match (query.parameter("provider"), self.parties.as_slice()) {
+            (Parameter::Absent, [only]) => Ok(Some(only)),
+            (Parameter::Absent, _) => Ok(None),
+            (Parameter::Once(name), parties) => parties
+                .iter()
+                .find(|party| party.binding.provider.as_str() == name)
+                .map(Some)
+                .ok_or_else(|| Refusal::new(Reason::BadRequest).because("no such provider on this route")),
+            (Parameter::Repeated, _) => Err(Refusal::new(Reason::BadRequest).because("provider occurs twice")),
+        }
+    }
+
+    fn choices(&self) -> Vec<&str> {
+        self.parties.iter().map(|party| party.binding.provider.as_str()).collect()
+    }
+
+    /// `login/start` with the same targets, for a provider still to be chosen.
+    fn chooser_url(&self, call: &Call, query: &Query) -> Result<String, Refusal> {
+        let start = self.url(call, "login/start")?;
+        let mut url = url::Url::parse(&start).map_err(|error| Refusal::new(Reason::Internal).because(error))?;
+        for name in ["redirect", "failure"] {
+            if let Parameter::Once(value) = query.parameter(name) {
+                url.query_pairs_mut().append_pair(name, value);
+            }
+        }
+        Ok(url.into())
+    }
+
+    /// What to ask the provider for. Hints are taken from our own pages and from people, not from other sites' links.
+    fn ask(&self, call: &Call, query: &Query, party: &Party) -> Result<Ask, Refusal> {
+        let site = call.head.headers.get("sec-fetch-site").map(http::HeaderValue::as_bytes);
+        let ours = matches!(site, None | Some(b"none" | b"same-origin"));
+        let hint = |name: &str| {
+            let value = query.parameter(name).value().filter(|value| ours && value.len() <= MAX_HINT)?;
+            (!value.chars().any(char::is_control)).then(|| value.to_owned())
+        };
+        Ok(Ask {
+            redirect_uri: self.redirect_uri(call, party)?,
+            prompt: hint("prompt").filter(|prompt| PROMPTS.contains(&prompt.as_str())),
+            login_hint: hint("login_hint"),
+            ui_locales: hint("ui_locales"),
+            acr_values: Vec::new(),
+            max_age: None,
+        })
+    }
+
+    /// Where the provider sends the browser back: one URI for each public URL, and for each provider where there are
+    /// several, so that one provider's answer cannot be taken for another's (RFC 9700 4.4.2.2).
+    pub(super) fn redirect_uri(&self, call: &Call, party: &Party) -> Result<String, Refusal> {
+        if let Some(own) = self.mode.redirect_uris.as_ref().and_then(|uris| uris.get(call.site)) {
+            return Ok(own.clone());
+        }
+        let path = match self.parties.as_slice() {
+            [_only] => "login/end".to_owned(),
+            _ => format!("login/end/{}", party.binding.provider),
+        };
+        self.url(call, &path)
+    }
+}

@@ -1,0 +1,184 @@
+//! `logout`: the session ends here first, then the browser is sent through the provider's end-session endpoint
+//! (OpenID Connect RP-Initiated Logout 1.0). The page never sees the `id_token_hint`.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use http::header::SET_COOKIE;
+use http::{Response, StatusCode};
+use serde_json::json;
+use tracing::info;
+
+use crate::error::{Reason, Refusal};
+use crate::mode::Call;
+use crate::mode::auth_code::{AuthCode, html, json as json_answer, pages, redirect};
+use crate::provider::Client;
+use crate::session::{EndKind, Found, Selector, Touch};
+use crate::time::Timestamp;
+use crate::web::{Body, Kind, Parameter, Purpose, Query, RandomError, ReturnTo};
+
+/// How long a one-use logout URL waits for its browser.
+const DEPARTURE: Duration = Duration::from_secs(120);
+/// How many may wait; beyond it the oldest are dropped, and their browsers are only logged out here.
+const MAX_DEPARTURES: usize = 10_000;
+/// How long the return leg and the confirmation page remember what they are for.
+const SEALED: Duration = Duration::from_secs(3600);
+
+/// One-use URLs that lead to end-session, so that a script never gets the `id_token_hint` in its hands.
+#[derive(Debug, Default)]
+pub struct Departures(Mutex<HashMap<String, (Timestamp, String)>>);
+
+impl Departures {
+    fn add(&self, url: String, now: Timestamp) -> Result<String, RandomError> {
+        let token = crate::web::token()?;
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.len() >= MAX_DEPARTURES {
+            waiting.retain(|_, (until, _)| now < *until);
+        }
+        if waiting.len() >= MAX_DEPARTURES {
+            let oldest = waiting.iter().min_by_key(|(_, (until, _))| *until).map(|(token, _)| token.clone());
+            oldest.and_then(|token| waiting.remove(&token));
+        }
+        waiting.insert(token.clone(), (now.plus(DEPARTURE), url));
+        Ok(token)
+    }
+
+    fn take(&self, token: &str, now: Timestamp) -> Option<String> {
+        let (until, url) = self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(token)?;
+        (now < until).then_some(url)
+    }
+}
+
+impl AuthCode {
+    /// GET `logout`: a link of our own pages logs out at once; from anywhere else a person has to confirm it.
+    pub(super) async fn logout_navigation(&self, call: &Call) -> Result<Response<Body>, Refusal> {
+        let query = Query::parse(call.head.uri.query().unwrap_or_default());
+        let return_to = self.target(call, &query, "redirect")?;
+        let Some((found, client)) = self.caller(call, Touch::Look).await? else {
+            let home = return_to.unwrap_or_else(|| ReturnTo::from_config(&self.mode.home_url));
+            let mut response = redirect(StatusCode::FOUND, home.as_str())?;
+            self.forget(call, &mut response);
+            return Ok(response);
+        };
+        if !self.is_meant(call, &query, &found) {
+            return self.confirmation(call, return_to.as_ref(), &found);
+        }
+        let next = self.end(call, found, client, return_to).await?;
+        let mut response = redirect(StatusCode::FOUND, &next)?;
+        self.forget(call, &mut response);
+        Ok(response)
+    }
+
+    /// POST `logout`: 200 with the URL to navigate to; a form is sent there.
+    pub(super) async fn logout_post(&self, call: &Call) -> Result<Response<Body>, Refusal> {
+        let query = Query::parse(call.head.uri.query().unwrap_or_default());
+        let return_to = self.target(call, &query, "redirect")?;
+        let Some((found, client)) = self.caller(call, Touch::Look).await? else {
+            let mut refusal = Refusal::new(Reason::LoginRequired).because("no session to end");
+            refusal.cookies.extend(self.sites.get(call.site).map(|site| site.session_cookie.clear()));
+            return Err(refusal);
+        };
+        let has_end_session = client.end_session(None, "", "").is_some();
+        let next = self.end(call, found, client, return_to).await?;
+        let mut response = if call.kind == Kind::Form {
+            redirect(StatusCode::SEE_OTHER, &next)?
+        } else if has_end_session {
+            let token = self.shared.departures.add(next, call.now)?;
+            json_answer(&json!({ "logout_url": format!("{}?to={token}", self.url(call, "logout/go")?) }))
+        } else {
+            json_answer(&json!({ "logout_url": next }))
+        };
+        self.forget(call, &mut response);
+        Ok(response)
+    }
+
+    /// GET `logout/go`: follows a one-use URL.
+    pub(super) fn logout_go(&self, call: &Call) -> Result<Response<Body>, Refusal> {
+        let query = Query::parse(call.head.uri.query().unwrap_or_default());
+        let next = query.parameter("to").value().and_then(|token| self.shared.departures.take(token, call.now));
+        // Used before or too old: the session is over all the same, and the signed-out page says so.
+        let signed_out = || self.url(call, "logout/end");
+        redirect(StatusCode::FOUND, &next.map_or_else(signed_out, Ok)?)
+    }
+
+    /// GET `logout/end`: always a signed-out page, whatever `state` came back; with a known one it leads on.
+    pub(super) fn logout_end(&self, call: &Call) -> Response<Body> {
+        let query = Query::parse(call.head.uri.query().unwrap_or_default());
+        let known = |state: &str| {
+            let plain = self.keys.open(Purpose::Logout, &self.return_context(), state.as_bytes()).ok()?;
+            let (until, to): (Timestamp, String) = postcard::from_bytes(&plain).ok()?;
+            (call.now < until).then_some(to)
+        };
+        let next = query.parameter("state").value().and_then(known);
+        html(pages::signed_out(next.as_deref(), &self.mode.home_url))
+    }
+
+    /// Ends the session, revokes its refresh token beside the request, and says where the browser goes next.
+    async fn end(
+        &self,
+        call: &Call,
+        found: Found,
+        client: &Client,
+        return_to: Option<ReturnTo>,
+    ) -> Result<String, Refusal> {
+        let session = found.session;
+        let state = match &return_to {
+            Some(to) => self.seal(&self.return_context(), &(call.now.plus(SEALED), to.as_str()))?,
+            None => crate::web::token()?,
+        };
+        let hint = client.registration.id_token_hint.then_some(&session.tokens.id_token);
+        let next = client.end_session(hint, &self.url(call, "logout/end")?, &state);
+        let kind = if next.is_some() { EndKind::RpInitiated } else { EndKind::Local };
+        self.shared.sessions.end(Selector::Id(session.id), kind).await?;
+        info!(route = %self.config.name, provider = %session.binding.provider, session = %session.id,
+            request_id = %call.request_id, kind = kind.label(), "logged out");
+        if let Some(token) = session.tokens.refresh.clone() {
+            let client = client.clone();
+            self.shared.tasks.spawn(async move { client.revoke(&token).await });
+        }
+        let home = || return_to.map_or_else(|| self.mode.home_url.clone(), |to| to.as_str().to_owned());
+        Ok(next.map_or_else(home, Into::into))
+    }
+
+    /// Whether this navigation is surely the user's own wish: a click on a page of this origin, or on the
+    /// confirmation page (which browsers without Fetch Metadata need).
+    fn is_meant(&self, call: &Call, query: &Query, found: &Found) -> bool {
+        if call.head.headers.get("sec-fetch-site").is_some_and(|site| site.as_bytes() == b"same-origin") {
+            return true;
+        }
+        let Parameter::Once(confirm) = query.parameter("confirm") else { return false };
+        let context = format!("confirm {}", found.session.id);
+        let opened = self.keys.open(Purpose::Logout, &context, confirm.as_bytes());
+        let until = opened.ok().and_then(|plain| postcard::from_bytes::<Timestamp>(&plain).ok());
+        until.is_some_and(|until| call.now < until)
+    }
+
+    fn confirmation(
+        &self,
+        call: &Call,
+        return_to: Option<&ReturnTo>,
+        found: &Found,
+    ) -> Result<Response<Body>, Refusal> {
+        let confirm = self.seal(&format!("confirm {}", found.session.id), &call.now.plus(SEALED))?;
+        let here = ReturnTo::from_config(&self.url(call, "logout")?);
+        let mut parameters = vec![("confirm", confirm.as_str())];
+        parameters.extend(return_to.map(|to| ("redirect", to.as_str())));
+        Ok(html(pages::confirm_logout(&here.with_parameters(&parameters), &self.mode.home_url)))
+    }
+
+    fn seal<T: serde::Serialize>(&self, context: &str, value: &T) -> Result<String, Refusal> {
+        let plain = postcard::to_stdvec(value).map_err(|error| Refusal::new(Reason::Internal).because(error))?;
+        Ok(self.keys.seal(Purpose::Logout, context, &plain)?)
+    }
+
+    fn return_context(&self) -> String {
+        format!("return {}", self.config.name)
+    }
+
+    fn forget(&self, call: &Call, response: &mut Response<Body>) {
+        if let Some(site) = self.sites.get(call.site) {
+            response.headers_mut().append(SET_COOKIE, site.session_cookie.clear());
+        }
+    }
+}

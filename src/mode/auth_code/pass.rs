@@ -1,0 +1,138 @@
+//! Path rules: prove who calls, judge whether they may, and hand the request on.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::header::{HeaderMap, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+
+use crate::config::{Authorization, PathRule, Scheme, Unauthenticated};
+use crate::error::{Reason, Refusal};
+use crate::handoff::Passage;
+use crate::mode::Call;
+use crate::mode::auth_code::account::stale;
+use crate::mode::auth_code::{AuthCode, Rule, redirect, rules};
+use crate::provider::Client;
+use crate::session::{Found, Freshness, Session, Touch};
+use crate::time::Timestamp;
+use crate::web::{Body, Kind, ReturnTo};
+
+/// Most addresses that are taken over from `X-Forwarded-For`.
+const MAX_HOPS: usize = 16;
+
+impl AuthCode {
+    /// Serves a request under the path rule `index`.
+    pub(super) async fn pass(&self, call: Call, body: Body, index: usize) -> Result<Response<Body>, Refusal> {
+        let rule = self.rules.get(index).ok_or_else(|| Refusal::new(Reason::NotFound))?;
+        let upstream =
+            rule.upstream.as_ref().ok_or_else(|| Refusal::new(Reason::NotFound).because("no upstream here"))?;
+        admit(&rule.config, &call)?;
+        let mut passage = self.passage(&call, rule);
+        match self.caller(&call, Touch::Use).await? {
+            Some((found, client)) => {
+                let session = self.renewed(&rule.config, found, client, call.now).await?;
+                self.vouch(&rule.config, &session, &mut passage)?;
+            }
+            None => match rule.config.unauthenticated {
+                Unauthenticated::Pass => {}
+                Unauthenticated::Login if call.kind == Kind::Navigation => return self.to_login(&call),
+                Unauthenticated::Login | Unauthenticated::Refuse => return Err(Reason::LoginRequired.into()),
+            },
+        }
+        upstream.forward(Request::from_parts(call.head, body), passage).await
+    }
+
+    /// The session with tokens that have life left. Without them only a bearer is impossible.
+    async fn renewed(
+        &self,
+        rule: &PathRule,
+        found: Found,
+        client: &Client,
+        now: Timestamp,
+    ) -> Result<Arc<Session>, Refusal> {
+        match self.shared.refresher.fresh(found.session, client, now).await {
+            Freshness::Fresh(session) => Ok(session),
+            Freshness::Ended => Err(Refusal::new(Reason::LoginRequired).because("the token was not refreshed")),
+            Freshness::Stale(_, cause) if rule.authorization == Authorization::Bearer => Err(stale(cause)),
+            Freshness::Stale(session, _) => Ok(session),
+        }
+    }
+
+    /// Judges the rule on the session's newest claims, and puts what is known of its user into the passage.
+    fn vouch(&self, rule: &PathRule, session: &Session, passage: &mut Passage) -> Result<(), Refusal> {
+        let claim = self.config.groups_claim.as_str();
+        let wants_groups =
+            !rule.allowed_groups.is_empty() || rule.identity_headers.iter().any(|header| header.claim == claim);
+        let groups = if wants_groups { self.groups(session) } else { Vec::new() };
+        if let Some(why) = rules::forbids(rule, session, &groups) {
+            return Err(Refusal::new(Reason::Forbidden).because(why));
+        }
+        let too_large = || Refusal::new(Reason::Forbidden).because("the identity headers would be too large");
+        passage.identity = rules::identity(rule, session, (claim, &groups)).ok_or_else(too_large)?;
+        if rule.authorization == Authorization::Bearer {
+            passage.authorization = Some(session.tokens.access.header());
+        }
+        Ok(())
+    }
+
+    fn passage(&self, call: &Call, rule: &Rule) -> Passage {
+        let scheme = self.config.public_urls.get(call.site).map(|origin| origin.scheme);
+        Passage {
+            authorization: None,
+            keep_authorization: rule.config.authorization == Authorization::Pass,
+            identity: Vec::new(),
+            owned: Arc::clone(&rule.owned),
+            forwarded_for: forwarded_for(&call.head.headers, call.peer),
+            forwarded_proto: if scheme == Some(Scheme::Http) { "http" } else { "https" },
+            forwarded_host: self.sites.get(call.site).and_then(|site| site.host.clone()),
+            strip_prefix: rule.config.strip_prefix.clone(),
+            replace_cors: true,
+            max_body: rule.config.max_body,
+        }
+    }
+
+    /// 302 to `login/start`, back to here afterwards.
+    fn to_login(&self, call: &Call) -> Result<Response<Body>, Refusal> {
+        let origin = self.origin(call)?;
+        let here = call.head.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+        // A target that login would refuse (a path that two readers understand differently) leads home instead.
+        let back = ReturnTo::parse(here, origin, &self.mode.allowed_redirects);
+        let start = ReturnTo::from_config(&self.url(call, "login/start")?);
+        let target = match &back {
+            Some(back) => start.with_parameters(&[("redirect", back.as_str())]),
+            None => start.as_str().to_owned(),
+        };
+        redirect(StatusCode::FOUND, &target)
+    }
+}
+
+/// Method and CSRF header, before anybody is looked up.
+fn admit(rule: &PathRule, call: &Call) -> Result<(), Refusal> {
+    let method = &call.head.method;
+    if matches!(method, &Method::TRACE | &Method::CONNECT) {
+        return Err(Reason::MethodNotAllowed.into());
+    }
+    if rule.methods.as_ref().is_some_and(|allowed| !allowed.contains(method)) {
+        return Err(Refusal::new(Reason::MethodNotAllowed).because("not among the methods of this path"));
+    }
+    match &rule.csrf_header {
+        Some(header) if !call.head.headers.contains_key(header) => {
+            Err(Refusal::new(Reason::CsrfHeaderMissing).because(format!("{header} is missing")))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// `X-Forwarded-For` rebuilt: what the trusted proxy says, as far as it is addresses, and the proxy itself.
+fn forwarded_for(headers: &HeaderMap, peer: Option<IpAddr>) -> Option<HeaderValue> {
+    let said = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
+    let hops = said.flat_map(|value| value.split(',')).filter_map(|hop| hop.trim().parse::<IpAddr>().ok());
+    let mut text = String::new();
+    for hop in hops.take(MAX_HOPS).chain(peer) {
+        if !text.is_empty() {
+            text.push_str(", ");
+        }
+        text.push_str(&hop.to_string());
+    }
+    HeaderValue::from_str(&text).ok().filter(|value| !value.is_empty())
+}
