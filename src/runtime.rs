@@ -1,1 +1,217 @@
-//! Placeholder.
+//! What is running: an immutable snapshot of everything that the configuration says, and the things that outlive it.
+//!
+//! [`Snapshot::build`] does no network I/O and takes over from its predecessor whatever has an equal configuration:
+//! providers with their keys, upstreams with their connections. So a provider that is down blocks neither a start nor a
+//! reload, and an edit of one route costs the others nothing.
+
+mod table;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio_util::task::TaskTracker;
+use tracing::info;
+
+use crate::config::{self, Config, Listen, Mode};
+use crate::handoff::Upstream;
+use crate::metrics::Metrics;
+use crate::mode::Route;
+use crate::mode::auth_code::{AuthCode, Departures, Limits, Logins, Rule, Shared};
+use crate::provider::{Client, Provider, Surroundings};
+use crate::session::{EndHook, Memory, Refresher, Sessions};
+use crate::time::{Clock, Timestamp};
+use crate::web::KeyRing;
+
+pub use table::{Match, Table};
+
+/// Everything that outlives a snapshot, by name; nothing else is shared between two configurations.
+#[derive(Clone, Debug)]
+pub struct Lasting {
+    /// The clock of the edge and of background loops.
+    pub clock: Clock,
+    /// All metric families.
+    pub metrics: Arc<Metrics>,
+    /// Work that a shutdown waits for.
+    pub tasks: TaskTracker,
+    /// Sessions, refreshes, logins and logouts in flight.
+    pub shared: Shared,
+    /// The key ring for this process, for configurations that name no keys.
+    pub own_keys: Arc<KeyRing>,
+}
+
+impl Lasting {
+    /// The lasting things of a process whose first configuration is `config`.
+    ///
+    /// # Errors
+    /// A text for the operator when the system gives no random bytes.
+    pub fn new(config: &Config, clock: Clock) -> Result<Self, String> {
+        let metrics = Arc::new(Metrics::new());
+        let tasks = TaskTracker::new();
+        let hook: EndHook = {
+            let metrics = Arc::clone(&metrics);
+            Arc::new(move |session, kind| {
+                let provider = &session.binding.provider;
+                metrics.logout(provider.as_str(), kind.label());
+                info!(session = %session.id, route = %session.binding.route, %provider, kind = kind.label(), "session ended");
+            })
+        };
+        let config::Store::Memory = &config.sessions.store;
+        let memory = Memory::new(config.sessions.max_sessions);
+        let sessions = Arc::new(Sessions::in_memory(memory, vec![hook], Arc::clone(&metrics)));
+        let refresher = Refresher::new(Arc::clone(&sessions), tasks.clone(), Arc::clone(&metrics), clock.clone());
+        let shared = Shared {
+            sessions,
+            refresher: Arc::new(refresher),
+            logins: Arc::new(Logins::default()),
+            departures: Arc::new(Departures::default()),
+            tasks: tasks.clone(),
+            metrics: Arc::clone(&metrics),
+        };
+        let own_keys = Arc::new(KeyRing::new(&[]).map_err(|error| error.to_string())?);
+        Ok(Self { clock, metrics, tasks, shared, own_keys })
+    }
+}
+
+/// The pointer that a reload swaps: a request loads it once.
+#[derive(Clone, Debug)]
+pub struct Current(Arc<ArcSwap<Snapshot>>);
+
+impl Current {
+    /// Points to the first snapshot.
+    #[must_use]
+    pub fn new(snapshot: Snapshot) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(snapshot)))
+    }
+
+    /// The snapshot of this moment.
+    #[must_use]
+    pub fn load(&self) -> Arc<Snapshot> {
+        self.0.load_full()
+    }
+
+    /// From now on, requests meet `snapshot`; the old one goes with the last request that holds it.
+    pub fn publish(&self, snapshot: Snapshot) -> Arc<Snapshot> {
+        self.0.swap(Arc::new(snapshot))
+    }
+}
+
+/// One configuration, running. Immutable; a request keeps the one it began with.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// What it was built from.
+    pub config: Arc<Config>,
+    /// When it was built.
+    pub built_at: Timestamp,
+    /// The routes of each listener.
+    tables: HashMap<Listen, Table>,
+    providers: Vec<Arc<Provider>>,
+    upstreams: Vec<Arc<Upstream>>,
+}
+
+impl Snapshot {
+    /// Builds what `config` says, taking over what is equal in `previous`.
+    ///
+    /// # Errors
+    /// A text for the operator when a part cannot be built; nothing has changed then.
+    pub fn build(config: Arc<Config>, previous: Option<&Self>, lasting: &Lasting) -> Result<Self, String> {
+        let mut parts = Parts { previous, lasting, config: &config, providers: Vec::new(), upstreams: Vec::new() };
+        for provider in config.providers.values() {
+            parts.provider(provider);
+        }
+        let keys = if config.sessions.keys.is_empty() {
+            Arc::clone(&lasting.own_keys)
+        } else {
+            Arc::new(KeyRing::new(&config.sessions.keys).map_err(|error| error.to_string())?)
+        };
+        let mut routes: HashMap<Listen, Vec<Route>> = HashMap::new();
+        for route in config.routes.values() {
+            routes.entry(route.listen.clone()).or_default().push(parts.route(route, &keys)?);
+        }
+        let Parts { providers, upstreams, .. } = parts;
+        let metrics = &lasting.metrics;
+        let tables = routes.into_iter().map(|(listen, routes)| (listen, Table::new(routes, metrics))).collect();
+        Ok(Self { built_at: lasting.clock.now(), tables, providers, upstreams, config })
+    }
+
+    /// The listeners that this configuration needs for its routes.
+    pub fn listens(&self) -> impl Iterator<Item = &Listen> {
+        self.tables.keys()
+    }
+
+    /// The routes of a listener; `None` after a reload that took it away.
+    #[must_use]
+    pub fn table(&self, listen: &Listen) -> Option<&Table> {
+        self.tables.get(listen)
+    }
+
+    /// The running providers.
+    #[must_use]
+    pub fn providers(&self) -> &[Arc<Provider>] {
+        &self.providers
+    }
+}
+
+/// A snapshot in the making.
+struct Parts<'a> {
+    previous: Option<&'a Snapshot>,
+    lasting: &'a Lasting,
+    config: &'a Config,
+    providers: Vec<Arc<Provider>>,
+    upstreams: Vec<Arc<Upstream>>,
+}
+
+impl Parts<'_> {
+    fn provider(&mut self, config: &Arc<config::Provider>) -> Arc<Provider> {
+        let before = self.previous.map(|previous| previous.providers.iter()).into_iter().flatten();
+        if let Some(equal) = self.providers.iter().chain(before).find(|provider| provider.config() == config) {
+            let equal = Arc::clone(equal);
+            if !self.providers.iter().any(|provider| Arc::ptr_eq(provider, &equal)) {
+                self.providers.push(Arc::clone(&equal));
+            }
+            return equal;
+        }
+        let surroundings = Surroundings {
+            clock: self.lasting.clock.clone(),
+            metrics: Arc::clone(&self.lasting.metrics),
+            tasks: self.lasting.tasks.clone(),
+        };
+        let provider = Provider::start(Arc::clone(config), surroundings);
+        self.providers.push(Arc::clone(&provider));
+        provider
+    }
+
+    fn upstream(&mut self, config: &Arc<config::Upstream>) -> Result<Arc<Upstream>, String> {
+        let before = self.previous.map(|previous| previous.upstreams.iter()).into_iter().flatten();
+        if let Some(equal) = self.upstreams.iter().chain(before).find(|upstream| upstream.config() == config) {
+            let equal = Arc::clone(equal);
+            if !self.upstreams.iter().any(|upstream| Arc::ptr_eq(upstream, &equal)) {
+                self.upstreams.push(Arc::clone(&equal));
+            }
+            return Ok(equal);
+        }
+        let upstream = Upstream::build(Arc::clone(config), &self.lasting.metrics)?;
+        self.upstreams.push(Arc::clone(&upstream));
+        Ok(upstream)
+    }
+
+    fn route(&mut self, config: &Arc<config::Route>, keys: &Arc<KeyRing>) -> Result<Route, String> {
+        let Mode::AuthCode(mode) = &config.mode;
+        let mut clients = Vec::with_capacity(mode.clients.len());
+        for registration in &mode.clients {
+            let provider = self.provider(&registration.provider);
+            clients.push(Client { provider, registration: Arc::clone(registration) });
+        }
+        let mut rules = Vec::with_capacity(config.paths.len());
+        for rule in &config.paths {
+            let upstream = rule.upstream.as_ref().map(|upstream| self.upstream(upstream)).transpose()?;
+            let owned = rule.identity_headers.iter().map(|header| header.name.clone()).collect();
+            rules.push(Rule { config: Arc::clone(rule), upstream, owned });
+        }
+        let limits =
+            Limits { idle_timeout: self.config.sessions.idle_timeout, max_lifetime: self.config.sessions.max_lifetime };
+        let parts = (Arc::clone(config), config::AuthCode::clone(mode));
+        let route = AuthCode::build(parts, clients, rules, (limits, Arc::clone(keys)), self.lasting.shared.clone());
+        Ok(Route::AuthCode(Arc::new(route)))
+    }
+}
