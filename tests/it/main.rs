@@ -10,6 +10,7 @@
 #![expect(unreachable_pub, reason = "nothing in a test binary is reachable from outside")]
 
 mod architecture;
+mod conformance;
 mod provider;
 mod readme;
 #[expect(dead_code, reason = "the kit serves stories to come")]
