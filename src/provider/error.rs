@@ -28,7 +28,7 @@ pub enum Error {
 }
 
 /// Why a callback was refused before anything was sent to the provider.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CallbackError {
     /// `state` is not the attempt's.
     #[error("state does not match")]

@@ -1,0 +1,10 @@
+//! The provider's side against the development provider: real sockets, real keys, and every lie by its number.
+
+mod discovery;
+mod id_token;
+mod keys;
+mod login;
+mod refresh;
+mod stage;
+mod token;
+mod userinfo;
