@@ -11,6 +11,7 @@
 
 mod architecture;
 mod conformance;
+mod openid;
 mod provider;
 mod readme;
 #[expect(dead_code, reason = "the kit serves stories to come")]
