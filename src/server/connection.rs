@@ -1,0 +1,156 @@
+//! One connection from its first byte to its last: HTTP/1.1 only, bounded heads, no panic that ends more than its own
+//! request.
+
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::header::{CONNECTION, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use http::{HeaderMap, Request, Response};
+use http_body::{Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::sync::CancellationToken;
+
+use crate::error::Reason;
+use crate::server::Peer;
+use crate::server::pace::{Gate, Paced, Patience};
+use crate::web::{Body, BoxError};
+
+/// The largest head, request line included. The number of headers is bounded by hyper: 100.
+const MAX_HEAD: usize = 64 * 1024;
+
+/// The code of a refusal, as on every refused answer.
+const VESTIBULE_ERROR: HeaderName = HeaderName::from_static("vestibule-error");
+
+/// When a connection ends before its time.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Signals {
+    /// Finish what was begun, then close.
+    pub(super) stop: CancellationToken,
+    /// Close now.
+    pub(super) cut: CancellationToken,
+}
+
+/// Serves one connection until it closes or `signals` end it.
+pub(super) async fn serve<S, F, Fut>(stream: S, peer: Peer, service: F, (patience, signals): (Patience, Signals))
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    F: Fn(Request<Incoming>, Peer) -> Fut,
+    Fut: Future<Output = Result<Response<Body>, Infallible>>,
+{
+    let gate = Gate::new();
+    let io = TokioIo::new(Paced::new(stream, Arc::clone(&gate), patience));
+    let service = service_fn(|request: Request<Incoming>| {
+        let answering = answer(request, &service, peer);
+        let ending = Ending(Arc::clone(&gate));
+        gate.begin();
+        async { Ok::<_, Infallible>(answering.await.map(|body| Answer { body, _ending: ending })) }
+    });
+    let mut builder = http1::Builder::new();
+    // Time is kept by `Paced`; the timer is for hyper's own small waits.
+    builder.timer(TokioTimer::new()).header_read_timeout(None).max_header_size(MAX_HEAD);
+    let mut connection = pin!(builder.serve_connection(io, service).with_upgrades());
+    let ended = tokio::select! {
+        biased;
+        ended = connection.as_mut() => ended,
+        () = signals.stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            tokio::select! {
+                ended = connection => ended,
+                () = signals.cut.cancelled() => return,
+            }
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "connection ended early");
+    }
+}
+
+/// The answer to one request, whatever the service does.
+async fn answer<F, Fut>(request: Request<Incoming>, service: &F, peer: Peer) -> Response<Body>
+where
+    F: Fn(Request<Incoming>, Peer) -> Fut,
+    Fut: Future<Output = Result<Response<Body>, Infallible>>,
+{
+    if !is_clear(request.headers()) {
+        return bare(Reason::BadRequest);
+    }
+    // Inside, so that a panic before the first await is caught too.
+    let answering = async { service(request, peer).await };
+    match unpanicked(answering).await {
+        Some(Ok(response)) => response,
+        None => bare(Reason::Internal),
+    }
+}
+
+/// Whether the body's length can be read in one way only (RFC 9112 6.1): `Transfer-Encoding` is `chunked`, once, or
+/// absent. Beside it, hyper has already dropped a `Content-Length` and will close after the answer.
+fn is_clear(headers: &HeaderMap) -> bool {
+    let mut encodings = headers.get_all(TRANSFER_ENCODING).iter();
+    encodings.next().is_none_or(|encoding| encoding.as_bytes().eq_ignore_ascii_case(b"chunked"))
+        && encodings.next().is_none()
+}
+
+/// A refusal below the edge, which closes the connection: who asks is unknown or not to be believed.
+fn bare(reason: Reason) -> Response<Body> {
+    let mut response = Response::new(Body::Empty);
+    *response.status_mut() = reason.status();
+    response.headers_mut().insert(VESTIBULE_ERROR, HeaderValue::from_static(reason.code()));
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+/// The output of `future`, or `None` when it panicked. The panic itself was reported by the panic hook.
+async fn unpanicked<F: Future>(future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    // After a panic the future is never polled again, so that no half-changed state of its own is seen. What it
+    // shares with others is behind locks whose poison is ignored on purpose, or swapped whole.
+    poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
+        Ok(polled) => polled.map(Some),
+        Err(_) => {
+            tracing::error!("a request panicked");
+            Poll::Ready(None)
+        }
+    })
+    .await
+}
+
+/// Tells the connection that the request is over, however it ended.
+struct Ending(Arc<Gate>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+/// A body that knows when its answer is over: hyper drops it with the last frame.
+struct Answer {
+    body: Body,
+    _ending: Ending,
+}
+
+impl http_body::Body for Answer {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        Pin::new(&mut self.get_mut().body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

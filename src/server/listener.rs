@@ -1,0 +1,267 @@
+//! Sockets: bound first, so that a config that cannot bind changes nothing; served then; closed without losing what
+//! was begun.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::task::TaskTracker;
+
+use crate::config::Listen;
+use crate::server::Peer;
+use crate::server::connection::{self, Signals};
+use crate::server::pace::Patience;
+use crate::web::Body;
+
+/// Connections served at once on one listener. Further ones wait in the kernel's queue until others close; idle ones
+/// do within minutes, silent ones within seconds.
+const MAX_CONNECTIONS: usize = 16_384;
+
+/// Length of the kernel's queue of connections that are not accepted yet.
+const BACKLOG: u32 = 1024;
+
+/// Longest pause after a failed accept, such as one without a free file descriptor.
+const MAX_PAUSE: Duration = Duration::from_secs(1);
+
+/// How long somebody behind an existing unix socket may take to answer before the socket counts as dead.
+const ANSWER: Duration = Duration::from_secs(1);
+
+/// How listeners treat connections; other than default only in tests.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Manners {
+    pub(super) patience: Patience,
+    pub(super) max_connections: usize,
+}
+
+impl Default for Manners {
+    fn default() -> Self {
+        Self { patience: Patience::default(), max_connections: MAX_CONNECTIONS }
+    }
+}
+
+/// A socket that is bound and queues connections, but serves none yet. Dropping it closes it.
+#[derive(Debug)]
+pub struct Bound {
+    socket: Socket,
+    address: Listen,
+}
+
+#[derive(Debug)]
+enum Socket {
+    Tcp(TcpListener),
+    Unix { listener: UnixListener, _file: SocketFile },
+}
+
+impl Bound {
+    /// Binds `listen`. Must be called within the runtime that will serve it.
+    ///
+    /// # Errors
+    /// Whatever the system says; `AddrInUse` too when somebody answers behind an existing unix socket.
+    pub async fn prepare(listen: &Listen) -> io::Result<Self> {
+        match listen {
+            Listen::Tcp(address) => {
+                let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+                // Connections of a former process that linger in TIME_WAIT must not keep this one from starting.
+                socket.set_reuseaddr(true)?;
+                socket.bind(*address)?;
+                let socket = socket.listen(BACKLOG)?;
+                let address = Listen::Tcp(socket.local_addr()?);
+                Ok(Self { socket: Socket::Tcp(socket), address })
+            }
+            Listen::Unix(path) => {
+                clear_stale(path).await?;
+                let listener = UnixListener::bind(path)?;
+                let file = SocketFile::of(path)?;
+                // Owner and group: membership is what lets Caddy in.
+                std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
+                Ok(Self { socket: Socket::Unix { listener, _file: file }, address: listen.clone() })
+            }
+        }
+    }
+
+    /// Where it listens, with the port that was picked for port 0.
+    #[must_use]
+    pub const fn address(&self) -> &Listen {
+        &self.address
+    }
+
+    /// Begins to serve every connection with `service`. Cannot fail.
+    pub fn commit<F, Fut>(self, service: F) -> Running
+    where
+        F: Fn(Request<Incoming>, Peer) -> Fut + Clone + Send + Sync + 'static,
+        Fut: Future<Output = Result<Response<Body>, Infallible>> + Send + 'static,
+    {
+        self.commit_with(service, Manners::default())
+    }
+
+    pub(super) fn commit_with<F, Fut>(self, service: F, manners: Manners) -> Running
+    where
+        F: Fn(Request<Incoming>, Peer) -> Fut + Clone + Send + Sync + 'static,
+        Fut: Future<Output = Result<Response<Body>, Infallible>> + Send + 'static,
+    {
+        let running = Running { address: self.address, signals: Signals::default(), tasks: TaskTracker::new() };
+        let (signals, tasks) = (running.signals.clone(), running.tasks.clone());
+        running.tasks.spawn(accept(self.socket, service, manners, (signals, tasks)));
+        running
+    }
+}
+
+/// A listener at work. Dropping it stops it as [`close`](Self::close) does, without waiting.
+#[derive(Debug)]
+pub struct Running {
+    address: Listen,
+    signals: Signals,
+    tasks: TaskTracker,
+}
+
+impl Running {
+    /// Where it listens.
+    #[must_use]
+    pub const fn address(&self) -> &Listen {
+        &self.address
+    }
+
+    /// Stops accepting, closes idle connections, lets requests finish for at most `within`, and cuts the rest.
+    pub async fn close(self, within: Duration) {
+        self.signals.stop.cancel();
+        self.tasks.close();
+        if tokio::time::timeout(within, self.tasks.wait()).await.is_err() {
+            tracing::warn!(address = %self.address, "requests were cut off: they did not finish in time");
+            self.signals.cut.cancel();
+            self.tasks.wait().await;
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.signals.stop.cancel();
+    }
+}
+
+/// Accepts until told to stop.
+async fn accept<F, Fut>(socket: Socket, service: F, manners: Manners, (signals, tasks): (Signals, TaskTracker))
+where
+    F: Fn(Request<Incoming>, Peer) -> Fut + Clone + Send + Sync + 'static,
+    Fut: Future<Output = Result<Response<Body>, Infallible>> + Send + 'static,
+{
+    let seats = Arc::new(Semaphore::new(manners.max_connections));
+    let mut pause = Duration::ZERO;
+    while !signals.stop.is_cancelled() {
+        let next = async {
+            let seat = seat(&seats).await;
+            (socket.accept().await, seat)
+        };
+        let (accepted, seat) = tokio::select! {
+            () = signals.stop.cancelled() => return,
+            next = next => next,
+        };
+        match accepted {
+            Ok(accepted) => {
+                pause = Duration::ZERO;
+                // A child of the signal for each connection: they do not meet at one lock.
+                let signals = Signals { stop: signals.stop.child_token(), cut: signals.cut.clone() };
+                let service = service.clone();
+                tasks.spawn(async move {
+                    let _seat = seat;
+                    accepted.serve(service, (manners.patience, signals)).await;
+                });
+            }
+            Err(error) => {
+                pause = (pause * 2).clamp(Duration::from_millis(10), MAX_PAUSE);
+                tracing::warn!(%error, "accepting a connection failed");
+                tokio::select! {
+                    () = signals.stop.cancelled() => return,
+                    () = tokio::time::sleep(pause) => {}
+                }
+            }
+        }
+    }
+}
+
+async fn seat(seats: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
+    if let Ok(seat) = Arc::clone(seats).try_acquire_owned() {
+        return Some(seat);
+    }
+    tracing::warn!("all connections are taken; new ones wait until others close");
+    Arc::clone(seats).acquire_owned().await.ok()
+}
+
+enum Accepted {
+    Tcp(tokio::net::TcpStream, SocketAddr),
+    Unix(UnixStream),
+}
+
+impl Socket {
+    async fn accept(&self) -> io::Result<Accepted> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, peer) = listener.accept().await?;
+                // Fails only on a connection that is already dead, which its first read will tell.
+                let _ = stream.set_nodelay(true);
+                Ok(Accepted::Tcp(stream, peer))
+            }
+            Self::Unix { listener, .. } => Ok(Accepted::Unix(listener.accept().await?.0)),
+        }
+    }
+}
+
+impl Accepted {
+    async fn serve<F, Fut>(self, service: F, terms: (Patience, Signals))
+    where
+        F: Fn(Request<Incoming>, Peer) -> Fut,
+        Fut: Future<Output = Result<Response<Body>, Infallible>>,
+    {
+        match self {
+            Self::Tcp(stream, peer) => connection::serve(stream, Peer::Tcp(peer), service, terms).await,
+            Self::Unix(stream) => connection::serve(stream, Peer::Unix, service, terms).await,
+        }
+    }
+}
+
+/// The file of a unix socket; removed with the listener, unless somebody has put another one in its place.
+#[derive(Debug)]
+struct SocketFile {
+    path: PathBuf,
+    identity: (u64, u64),
+}
+
+impl SocketFile {
+    fn of(path: &Path) -> io::Result<Self> {
+        Ok(Self { path: path.to_owned(), identity: identity(path)? })
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if identity(&self.path).is_ok_and(|now| now == self.identity) {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    let metadata = std::fs::symlink_metadata(path)?;
+    Ok((metadata.dev(), metadata.ino()))
+}
+
+/// Removes a socket that a dead process left behind. Anything else at the path stays, and binding will fail.
+async fn clear_stale(path: &Path) -> io::Result<()> {
+    match std::fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.file_type().is_socket() => {}
+        _ => return Ok(()),
+    }
+    match tokio::time::timeout(ANSWER, UnixStream::connect(path)).await {
+        Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path),
+        _ => Err(io::Error::new(io::ErrorKind::AddrInUse, "another process answers on this socket")),
+    }
+}

@@ -1,0 +1,229 @@
+//! A connection that may not dawdle: each phase of HTTP/1.1 has its own patience.
+//!
+//! hyper knows one timer for both a slow head and an idle connection. Caddy keeps idle connections for two minutes, so
+//! that ours must last longer; a head that trickles in must end much earlier. Hence the clock is kept here, below
+//! hyper, where the bytes pass.
+
+use std::future::Future as _;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::server::lines::Lines;
+
+/// How long each phase may last.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    /// From accepting a connection to its first byte, and from the first byte of a head to its end.
+    pub(super) head: Duration,
+    /// From the end of an answer to the next request's first byte.
+    pub(super) idle: Duration,
+    /// For the client to take some of what is written.
+    pub(super) write: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        // Idle: more than the two minutes after which Caddy closes first, so that it never picks a dying connection.
+        Self { head: Duration::from_secs(10), idle: Duration::from_secs(180), write: Duration::from_secs(60) }
+    }
+}
+
+/// What a connection is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Between an answer and the next request.
+    Idle,
+    /// A head is awaited or coming in.
+    Head,
+    /// A request is being served; whoever serves it watches its body.
+    Busy,
+}
+
+/// The phase of one connection, set from above (a request began, an answer ended) and from below (bytes came). All
+/// of it happens in the connection's own task; atomics only make it shareable.
+#[derive(Debug)]
+pub(super) struct Gate(AtomicU64);
+
+impl Gate {
+    /// A new connection owes its first head.
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self(AtomicU64::new(1)))
+    }
+
+    /// A head is complete.
+    pub(super) fn begin(&self) {
+        self.enter(Phase::Busy);
+    }
+
+    /// The answer is complete, or given up.
+    pub(super) fn end(&self) {
+        self.enter(Phase::Idle);
+    }
+
+    /// Each entry is told apart by a count in the upper bits, so that a phase entered anew has a fresh clock.
+    fn enter(&self, phase: Phase) {
+        let entered = self.0.load(Ordering::Relaxed) & !3;
+        let bits = match phase {
+            Phase::Idle => 0,
+            Phase::Head => 1,
+            Phase::Busy => 2,
+        };
+        self.0.store(entered.wrapping_add(4) | bits, Ordering::Relaxed);
+    }
+
+    fn now(&self) -> (u64, Phase) {
+        let entry = self.0.load(Ordering::Relaxed);
+        let phase = match entry & 3 {
+            0 => Phase::Idle,
+            1 => Phase::Head,
+            _ => Phase::Busy,
+        };
+        (entry, phase)
+    }
+}
+
+/// One clock. It is set forward without touching the timer wheel, and looked at only when something is waited for:
+/// a request on a busy connection costs no timer.
+#[derive(Default)]
+struct Clock {
+    deadline: Option<Instant>,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Clock {
+    /// Ready once `deadline` has passed.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let Some(deadline) = self.deadline else { return Poll::Pending };
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        if timer.deadline() > deadline {
+            timer.as_mut().reset(deadline);
+        }
+        ready!(timer.as_mut().poll(context));
+        if timer.deadline() >= deadline {
+            return Poll::Ready(());
+        }
+        // It was set for an earlier deadline that did not come to pass.
+        timer.as_mut().reset(deadline);
+        timer.as_mut().poll(context)
+    }
+}
+
+/// The wrapped connection.
+pub(super) struct Paced<S> {
+    stream: S,
+    gate: Arc<Gate>,
+    patience: Patience,
+    /// The entry into a phase that the read clock was set for.
+    entry: Option<u64>,
+    lines: Lines,
+    reading: Clock,
+    writing: Clock,
+}
+
+impl<S> Paced<S> {
+    pub(super) fn new(stream: S, gate: Arc<Gate>, patience: Patience) -> Self {
+        let (reading, writing) = (Clock::default(), Clock::default());
+        Self { stream, gate, patience, entry: None, lines: Lines::default(), reading, writing }
+    }
+
+    /// Bytes came in.
+    fn came(&mut self, bytes: &mut [u8]) {
+        match self.gate.now().1 {
+            Phase::Busy => return,
+            Phase::Head => {}
+            Phase::Idle if bytes.is_empty() => return,
+            Phase::Idle => {
+                self.gate.enter(Phase::Head);
+                self.lines = Lines::default();
+            }
+        }
+        self.lines.judge(bytes);
+    }
+
+    /// Nothing to read: how long may that go on?
+    fn poll_patience(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let (entry, phase) = self.gate.now();
+        let patience = match phase {
+            Phase::Busy => return Poll::Pending,
+            Phase::Head => self.patience.head,
+            Phase::Idle => self.patience.idle,
+        };
+        if self.entry != Some(entry) {
+            self.entry = Some(entry);
+            self.reading.deadline = Some(Instant::now() + patience);
+        }
+        self.reading
+            .poll(context)
+            .map(|()| Err(io::Error::new(io::ErrorKind::TimedOut, "no request in time")))
+    }
+
+    /// The result of a write, or the end of patience with a client that takes nothing.
+    fn paced<T>(&mut self, context: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.writing.deadline = None;
+            return written;
+        }
+        let patience = self.patience.write;
+        self.writing.deadline.get_or_insert_with(|| Instant::now() + patience);
+        self.writing
+            .poll(context)
+            .map(|()| Err(io::Error::new(io::ErrorKind::TimedOut, "the client reads nothing")))
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buffer.filled().len();
+        if let Poll::Ready(read) = Pin::new(&mut this.stream).poll_read(context, buffer) {
+            this.came(buffer.filled_mut().get_mut(before..).unwrap_or_default());
+            return Poll::Ready(read);
+        }
+        this.poll_patience(context)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.stream).poll_write(context, bytes);
+        this.paced(context, written)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        ready!(Pin::new(&mut this.stream).poll_flush(context))?;
+        // hyper flushes after every answer, but may not try to read again before something wakes it. So the clock of
+        // an idle connection is set here; once it runs out, the next try to read tells.
+        let (entry, phase) = this.gate.now();
+        if phase == Phase::Idle && this.entry != Some(entry) {
+            let _ = this.poll_patience(context);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.stream).poll_write_vectored(context, slices);
+        this.paced(context, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
