@@ -1,0 +1,88 @@
+//! What routes must not do to each other, or to the listeners.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::report::{At, Wrong};
+use super::section::Section;
+use super::{Listen, Route, Server, Target};
+
+/// Where in the config a claim on (listener, host, prefix) is made, and by which route.
+type Claims<'a> = BTreeMap<(&'a Listen, &'a str, String), (&'a Route, At)>;
+
+/// Checks all legal routes together.
+pub(super) fn find(server: &Section<'_>, resolved: Option<&Server>, routes: &[(Arc<Route>, &Section<'_>)]) {
+    let mut claims = Claims::new();
+    let mut open: Vec<&Listen> = Vec::new();
+    for (route, section) in routes {
+        let listen_at = if section.has("listen") { section.at("listen") } else { server.at("listen") };
+        if !route.listen.is_local() && !server.has("trusted_proxies") && !open.contains(&&route.listen) {
+            let wrong = Wrong::new("other machines can reach this listener, and nothing says which of them is Caddy");
+            server.cx.error(&listen_at, wrong.hint("set `trusted_proxies` in `[server]` to Caddy's address"));
+            open.push(&route.listen);
+        }
+        if resolved.is_some_and(|server| server.metrics_listen.as_ref() == Some(&route.listen))
+            && !is_any_port(&route.listen)
+        {
+            let wrong = Wrong::new("a route and the metrics would share one listener").also(listen_at, "the route's");
+            server.cx.error(&server.at("metrics_listen"), wrong.hint("give each its own"));
+        }
+        claim(route, section, &mut claims);
+    }
+    for (_, section) in routes {
+        refuse_loops(section, routes);
+    }
+}
+
+/// Claims every (listener, host, prefix) of `route`; one that is taken is an error, told once for two routes.
+fn claim<'a>(route: &'a Route, section: &Section<'_>, claims: &mut Claims<'a>) {
+    let tables = section.tables("paths");
+    let at = |prefix: &str| {
+        let rule = tables.iter().find(|(name, ..)| name == prefix).map(|(_, at, _)| at.clone());
+        rule.unwrap_or_else(|| section.at("public_url"))
+    };
+    let endpoints = format!("{}/", route.base_path);
+    let rules = route.paths.iter().map(|rule| rule.prefix.clone());
+    let prefixes: Vec<String> = std::iter::once(endpoints.clone()).chain(rules).collect();
+    let mut told: Vec<&Route> = Vec::new();
+    for url in &route.public_urls {
+        for prefix in &prefixes {
+            let place = (&route.listen, url.host.as_str(), prefix.clone());
+            let here = if *prefix == endpoints { section.at("public_url") } else { at(prefix) };
+            match claims.get(&place) {
+                Some((other, first)) if !told.contains(other) => {
+                    let wrong = Wrong::new(format!(
+                        "routes `{}` and `{}` both want `{}{prefix}` on {}",
+                        other.name, route.name, url.text, route.listen
+                    ));
+                    let hint = "give one another `listen`, `base_path` or path prefix, or put both into one route";
+                    section.cx.error(&here, wrong.also(first.clone(), "the other one").hint(hint));
+                    told.push(other);
+                }
+                Some(_) => {}
+                None => {
+                    claims.insert(place, (route, here));
+                }
+            }
+        }
+    }
+}
+
+/// An upstream that is one of our own listeners would be asked for ever.
+fn refuse_loops(section: &Section<'_>, routes: &[(Arc<Route>, &Section<'_>)]) {
+    let Some((route, _)) = routes.iter().find(|(_, other)| std::ptr::eq(*other, section)) else { return };
+    for upstream in route.upstreams() {
+        let Target::Http(authority) = &upstream.target else { continue };
+        let ours =
+            |listen: &Listen| matches!(listen, Listen::Tcp(address) if address.to_string() == authority.as_str());
+        if routes.iter().any(|(route, _)| ours(&route.listen)) {
+            let wrong = Wrong::new(format!("upstream `{authority}` is Vestibule's own listener"));
+            section.cx.error(section.header(), wrong.hint("name the address of the server behind it"));
+            return;
+        }
+    }
+}
+
+const fn is_any_port(listen: &Listen) -> bool {
+    matches!(listen, Listen::Tcp(address) if address.port() == 0)
+}

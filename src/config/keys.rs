@@ -1,0 +1,349 @@
+//! The table of [`schema`](super::schema): every key, its kind, its default and its meaning. No code, only data.
+
+use super::schema::Kind::{Bool, Choice, Count, Duration, Either, List, Map, Secret, Size, Table, Text};
+use super::schema::Need::{Default, Optional, Required, Usual};
+use super::schema::{Key, Kind, Need};
+
+const fn key(name: &'static str, kind: Kind, need: Need, doc: &'static str) -> Key {
+    Key { name, kind, need, doc }
+}
+
+const TEXTS: Kind = List(&Text);
+const TEXT_OR_TEXTS: Kind = Either(&[Text, TEXTS]);
+
+pub(super) const ROOT: &[Key] = &[
+    key("server", Table(&[SERVER]), Optional(""), "Listeners, and who may speak to them."),
+    key("sessions", Table(&[SESSIONS]), Optional(""), "Where sessions live, and how long."),
+    key("log", Table(&[LOG]), Optional(""), "What is logged, and how."),
+    key(
+        "providers",
+        Map(&Table(&[PROVIDER, CLIENT])),
+        Required("corp"),
+        "An OpenID Connect provider, and our default client there.",
+    ),
+    key("upstreams", Map(&Table(&[UPSTREAM])), Optional("api"), "A server that requests are handed on to."),
+    key(
+        "routes",
+        Map(&Table(&[ROUTE, CLIENT])),
+        Required("web"),
+        "What is done for one kind of client of one site. The name is the route's identity in metrics, in logs and \
+         across reloads.",
+    ),
+];
+
+const SERVER: &[Key] = &[
+    key(
+        "listen",
+        Text,
+        Default("\"127.0.0.1:9080\""),
+        "Where routes listen that do not say otherwise: an IP address with a port, or \"unix:/absolute/path\".",
+    ),
+    key(
+        "verdict_listen",
+        Text,
+        Optional("\"unix:/run/vestibule/verdict.sock\""),
+        "Where verdicts for Caddy's forward_auth are given. Absent: none are. Nothing else is served there; never proxy \
+         it publicly.",
+    ),
+    key(
+        "metrics_listen",
+        Text,
+        Default("\"127.0.0.1:9464\""),
+        "Where /metrics, /livez and /readyz answer, or \"off\".",
+    ),
+    key(
+        "control",
+        Text,
+        Optional("\"unix:/run/vestibule/control.sock\""),
+        "Where /-/reload, /-/config and /-/sessions answer; a socket gets mode 0600, a TCP address needs control_token.",
+    ),
+    key(
+        "control_token",
+        Secret,
+        Optional("{ file = \"/etc/vestibule/control.token\" }"),
+        "The bearer token that control asks for.",
+    ),
+    key(
+        "trusted_proxies",
+        TEXTS,
+        Default("[\"127.0.0.0/8\", \"::1/128\"]"),
+        "Peers that may speak to routes; all others get 403, and on a unix socket everybody may. A listener beyond \
+         loopback needs this set explicitly.",
+    ),
+    key("drain_timeout", Duration, Default("\"30s\""), "How long requests in flight may take to finish after SIGTERM."),
+];
+
+const SESSIONS: &[Key] = &[
+    key(
+        "store",
+        Either(&[Choice(&["memory"]), Table(&[STORE])]),
+        Default("\"memory\""),
+        "Where sessions live. \"memory\" ends with the process.",
+    ),
+    key(
+        "keys",
+        List(&Secret),
+        Optional("[{ file = \"/etc/vestibule/session.key\" }]"),
+        "Keys of at least 32 bytes for everything that is sealed: the first seals, all open, so put a new one first and \
+         drop the old one after max_lifetime. Absent: a key for this process is made, and a restart ends every session.",
+    ),
+    key("idle_timeout", Duration, Default("\"30m\""), "A session unused for this long is over."),
+    key("max_lifetime", Duration, Default("\"10h\""), "A session is over this long after its login, used or not."),
+    key(
+        "max_sessions",
+        Count,
+        Default("1_000_000"),
+        "How many sessions the memory store holds before it evicts the longest idle one.",
+    ),
+];
+
+const STORE: &[Key] = &[
+    key("file", Text, Optional("\"/var/lib/vestibule/sessions.redb\""), "A database file, for one process."),
+    key("redis", Secret, Optional("\"redis://127.0.0.1\""), "A Redis or Valkey server, for several processes."),
+];
+
+const LOG: &[Key] = &[
+    key("level", Text, Default("\"info\""), "A level, or a filter such as \"info,vestibule::provider=debug\"."),
+    key(
+        "format",
+        Choice(&["auto", "human", "json"]),
+        Default("\"auto\""),
+        "How a line looks. \"auto\": human on a terminal, JSON otherwise.",
+    ),
+];
+
+const PROVIDER: &[Key] = &[
+    key(
+        "issuer",
+        Text,
+        Required("\"https://id.example.com/realms/corp\""),
+        "The issuer, byte for byte as the provider writes it. https; http on loopback only.",
+    ),
+    key(
+        "backchannel",
+        Text,
+        Optional("\"http://keycloak.internal:8080/realms/corp\""),
+        "Where our own calls to the provider go instead of the issuer; browsers are still sent to the issuer. http is \
+         allowed.",
+    ),
+    key("jwks_uri", Text, Optional("\"https://id.example.com/keys\""), "The provider's keys, when it has no metadata."),
+    key("introspection", Bool, Optional("true"), "Whether opaque tokens are introspected at the provider."),
+    key("clock_skew", Duration, Default("\"60s\""), "Tolerance when judging the times in tokens."),
+    key(
+        "ca_file",
+        Text,
+        Optional("\"/etc/vestibule/corp-ca.pem\""),
+        "PEM certificates that are trusted for this provider, beside the system's.",
+    ),
+    key(
+        "signing_algs",
+        TEXTS,
+        Default("[\"RS256\", \"PS256\", \"ES256\", \"ES384\", \"EdDSA\"]"),
+        "Signature algorithms that are accepted; the provider's metadata only narrows the list.",
+    ),
+    key(
+        "max_stale",
+        Duration,
+        Default("\"24h\""),
+        "How long known keys still serve while the provider is unreachable.",
+    ),
+    key("required_for_ready", Bool, Default("false"), "Whether /readyz waits for this provider."),
+];
+
+pub(super) const CLIENT: &[Key] = &[
+    key("client_id", Text, Usual("\"web\""), "The client's id at the provider."),
+    key(
+        "client_secret",
+        Secret,
+        Optional("{ file = \"/etc/vestibule/web.secret\" }"),
+        "The client's secret: { file = … }, { env = … } or { credential = … } (systemd). Absent: a public client.",
+    ),
+    key(
+        "token_endpoint_auth_method",
+        Choice(&["client_secret_basic", "client_secret_post", "none"]),
+        Optional("\"client_secret_basic\""),
+        "How the client shows who it is. Absent: what the metadata allows, client_secret_basic first.",
+    ),
+    key(
+        "scopes",
+        TEXTS,
+        Default("[\"openid\", \"profile\", \"email\"]"),
+        "Scopes asked for; openid must be among them.",
+    ),
+    key(
+        "authorization_params",
+        Map(&Text),
+        Default("{}"),
+        "Further parameters of the authorization request, such as { audience = \"https://api.example.com\" }.",
+    ),
+    key(
+        "userinfo",
+        Choice(&["auto", "off", "required"]),
+        Default("\"auto\""),
+        "Whether a login asks the userinfo endpoint. \"auto\": when there is one, and scopes beyond openid are asked for.",
+    ),
+    key(
+        "additional_audiences",
+        TEXTS,
+        Default("[]"),
+        "Audiences that an ID token may have beside client_id; any other one refuses the login.",
+    ),
+    key("require_at_hash", Bool, Default("false"), "Whether an ID token must carry at_hash; it is checked when there."),
+    key(
+        "id_token_hint",
+        Bool,
+        Default("true"),
+        "Whether the redirect to the provider's logout carries the ID token; without it many providers ask the user.",
+    ),
+];
+
+pub(super) const UPSTREAM: &[Key] = &[
+    key(
+        "url",
+        Text,
+        Required("\"http://127.0.0.1:8080\""),
+        "http or https; its path is put before the request's, and the query is kept byte for byte.",
+    ),
+    key(
+        "host",
+        Choice(&["client", "upstream"]),
+        Default("\"client\""),
+        "Whose Host the upstream sees: the site's, as the client asked for it, or its own.",
+    ),
+    key(
+        "ca_file",
+        Text,
+        Optional("\"/etc/vestibule/api-ca.pem\""),
+        "PEM certificates that are trusted for this upstream, beside the system's.",
+    ),
+    key("connect_timeout", Duration, Default("\"3s\""), "Time to connect."),
+    key("response_timeout", Duration, Default("\"60s\""), "Time from the end of the request to the response head."),
+    key(
+        "idle_timeout",
+        Duration,
+        Default("\"5m\""),
+        "Longest silence within a body, either way. An unfinished answer has no total limit.",
+    ),
+];
+
+const ROUTE: &[Key] = &[
+    key("mode", Choice(&["auth-code", "device", "verify"]), Required("\"auth-code\""), "What is done for this client."),
+    key("listen", Text, Optional("\"127.0.0.1:9081\""), "The listener that Caddy dials. Absent: server.listen."),
+    key("provider", Text, Optional("\"corp\""), "The provider. May be left out when there is only one."),
+    key("providers", TEXTS, Optional("[\"corp\", \"partners\"]"), "Several providers; the user chooses."),
+    key(
+        "public_url",
+        TEXT_OR_TEXTS,
+        Required("\"https://app.example.com\""),
+        "The site as browsers see it, or a list of such; the first is the main one. Gives hosts, origins and every \
+         absolute URL. https; http on loopback only.",
+    ),
+    key("base_path", Text, Default("\"\""), "The path below which login/start, userinfo, logout and the others live."),
+    key(
+        "redirect_uri",
+        TEXT_OR_TEXTS,
+        Optional("\"https://app.example.com/\""),
+        "The redirect URI of front ends that post the code themselves, one for each public_url. Absent: \
+         <public_url><base_path>/login/end.",
+    ),
+    key(
+        "home_url",
+        Text,
+        Optional("\"https://app.example.com/\""),
+        "Where to go when nobody said. Absent: the main public_url.",
+    ),
+    key("allowed_origins", TEXTS, Default("[]"), "Origins beside public_url whose scripts may call us."),
+    key("expose_headers", TEXTS, Default("[]"), "Response headers that scripts of those origins may read."),
+    key(
+        "allowed_redirects",
+        TEXTS,
+        Optional("[\"https://www.example.com/\"]"),
+        "Where login and logout may send the browser: origin and path prefix, query and fragment are free. Absent: \
+         anywhere on public_url and allowed_origins.",
+    ),
+    key(
+        "groups_claim",
+        Text,
+        Default("\"groups\""),
+        "The claim that holds a user's groups; dots descend into objects.",
+    ),
+    key(
+        "claims_source",
+        Choice(&["id_token", "access_token"]),
+        Default("\"id_token\""),
+        "What the claims endpoint and groups are read from.",
+    ),
+    key(
+        "claims",
+        Choice(&["standard", "all"]),
+        Default("\"standard\""),
+        "What the claims endpoint shows: the standard claims and the groups, or all. Never a token.",
+    ),
+    key("audiences", TEXTS, Optional("[\"https://api.example.com\"]"), "Audiences that a bearer token must be for."),
+    key("verify", Bool, Optional("true"), "Whether bearer tokens are verified before they are handed on."),
+    key("required_scopes", TEXTS, Optional("[\"read:things\"]"), "Scopes that a bearer token must have."),
+    key("token_profile", Choice(&["jwt", "rfc9068"]), Optional("\"jwt\""), "What an access token must look like."),
+    key("resource", Text, Optional("\"https://api.example.com\""), "The RFC 9728 resource. Absent: public_url."),
+    key("upstream", Text, Usual("\"api\""), "The upstream of path rules that name none: a name, or a URL in place."),
+    key(
+        "paths",
+        Map(&Table(&[PATH_RULE])),
+        Optional("\"/api/\""),
+        "What is done below a path; the longest prefix wins, whole segments only. Absent: \"/api/\" = {}. Never below \
+         base_path.",
+    ),
+];
+
+pub(super) const PATH_RULE: &[Key] = &[
+    key("upstream", Text, Optional("\"api\""), "Where requests go: a name, or a URL in place. Absent: the route's."),
+    key("strip_prefix", Text, Optional("\"/api\""), "Cut from the front of the path before it is sent on."),
+    key(
+        "unauthenticated",
+        Choice(&["401", "login", "pass"]),
+        Default("\"401\""),
+        "What a request without a session gets. \"login\": navigations are sent to log in, all else gets 401. \"pass\": \
+         it goes on as nobody.",
+    ),
+    key("methods", TEXTS, Optional("[\"GET\", \"HEAD\"]"), "Methods allowed. Absent: all but TRACE and CONNECT."),
+    key("allowed_groups", TEXTS, Optional("[\"staff\"]"), "The user must be in one of these groups."),
+    key(
+        "allowed_email_domains",
+        TEXTS,
+        Optional("[\"example.com\"]"),
+        "The user's verified e-mail address must be in one of these domains.",
+    ),
+    key(
+        "required_claims",
+        Map(&TEXT_OR_TEXTS),
+        Optional("{ department = [\"it\", \"hr\"] }"),
+        "Claims that must have, or contain, one of these values; dots descend into objects.",
+    ),
+    key("acr_values", TEXTS, Optional("[\"urn:example:mfa\"]"), "Authentication contexts (acr) that are good enough."),
+    key(
+        "identity_headers",
+        Either(&[Choice(&["oauth2-proxy", "authelia"]), Map(&Text)]),
+        Default("{}"),
+        "Headers that tell the upstream who calls: those of oauth2-proxy, those of Authelia, or a table header = claim.",
+    ),
+    key(
+        "authorization",
+        Choice(&["bearer", "remove", "pass"]),
+        Optional("\"bearer\""),
+        "What happens to Authorization: the session's access token replaces it, it is removed, or the client's goes on. \
+         Absent: \"bearer\" below /api/, \"remove\" elsewhere.",
+    ),
+    key(
+        "csrf_header",
+        Text,
+        Optional("\"X-CSRF\""),
+        "A header that each request must carry on top of the origin checks.",
+    ),
+    key("max_body", Size, Optional("\"10MiB\""), "The largest request body. Absent: no limit."),
+];
+
+/// The three ways to say where a secret is read.
+pub(super) const SECRET: &[Key] = &[
+    key("file", Text, Optional("\"/etc/vestibule/web.secret\""), "A file; one newline at its end is not part of it."),
+    key("env", Text, Optional("\"WEB_SECRET\""), "An environment variable of this process."),
+    key("credential", Text, Optional("\"web.secret\""), "A systemd credential."),
+];

@@ -1,0 +1,322 @@
+//! Path rules: what happens to requests under a prefix.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use http::Method;
+use http::header::HeaderName;
+use toml::de::DeValue;
+use url::Host;
+
+use super::identity_headers;
+use super::report::{At, Wrong, quote};
+use super::section::Section;
+use super::{IdentityHeader, Upstream};
+
+/// A path rule: what happens to requests under a prefix.
+#[derive(Debug, PartialEq, Eq)]
+pub struct PathRule {
+    /// Starts and ends with `/`; matches itself without the last slash, and everything below.
+    pub prefix: String,
+    /// Where requests go; absent on a route that only answers verdicts.
+    pub upstream: Option<Arc<Upstream>>,
+    /// Cut from the front of the path before it is sent on; a prefix of `prefix`, without a trailing slash.
+    pub strip_prefix: Option<String>,
+    /// What a request without a session gets.
+    pub unauthenticated: Unauthenticated,
+    /// Methods allowed; absent: all but TRACE and CONNECT.
+    pub methods: Option<Vec<Method>>,
+    /// The user must be in one of these; empty: no rule.
+    pub allowed_groups: BTreeSet<String>,
+    /// The verified e-mail address must be in one of these domains (lower case); empty: no rule.
+    pub allowed_email_domains: BTreeSet<String>,
+    /// Each claim (dots descend) must have, or contain, one of these values.
+    pub required_claims: BTreeMap<String, BTreeSet<String>>,
+    /// Acceptable `acr`; empty: no rule.
+    pub acr_values: Vec<String>,
+    /// Headers that tell the upstream who calls.
+    pub identity_headers: Vec<IdentityHeader>,
+    /// What happens to `Authorization`.
+    pub authorization: Authorization,
+    /// A header that every request must carry on top of the origin checks.
+    pub csrf_header: Option<HeaderName>,
+    /// Largest request body in bytes; absent: no limit of ours.
+    pub max_body: Option<u64>,
+}
+
+/// `unauthenticated`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unauthenticated {
+    /// 401, for navigations too.
+    Refuse,
+    /// Navigations are sent to log in, all else gets 401.
+    Login,
+    /// Goes on as nobody.
+    Pass,
+}
+
+/// `authorization`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Authorization {
+    /// The session's access token replaces whatever the client sent.
+    Bearer,
+    /// The header is dropped.
+    Remove,
+    /// The client's header goes on untouched.
+    Pass,
+}
+
+/// The first segments of the endpoints (they live below `base_path`).
+const ENDPOINTS: &[&str] = &["login", "logout", "userinfo", "user_info", "claims", "check_auth", "session", "refresh"];
+
+/// Headers that any page may send to another site unasked, or that browsers set themselves, prove nothing about who
+/// sends them (Fetch 2.2.2).
+const SENT_BY_ANYBODY: &[&str] = &[
+    "accept",
+    "accept-charset",
+    "accept-encoding",
+    "accept-language",
+    "cache-control",
+    "connection",
+    "content-language",
+    "content-length",
+    "content-type",
+    "cookie",
+    "host",
+    "origin",
+    "range",
+    "referer",
+    "user-agent",
+];
+
+/// What a rule takes from its route.
+pub(super) struct Surroundings<'a> {
+    pub(super) base_path: &'a str,
+    pub(super) groups_claim: &'a str,
+}
+
+impl PathRule {
+    /// The rule of `prefix` that `section` describes; requests go to `upstream` (an outer `None` is an illegal one).
+    pub(super) fn resolve(
+        prefix: (&str, &At),
+        section: &Section<'_>,
+        upstream: Option<Option<Arc<Upstream>>>,
+        route: &Surroundings<'_>,
+    ) -> Option<Self> {
+        let (prefix, at) = prefix;
+        let legal = judge_prefix(prefix, route.base_path).map_err(|wrong| section.cx.error(at, wrong)).is_ok();
+        let strip_prefix =
+            section.optional("strip_prefix", |section, name| section.parse(name, |strip| strippable(strip, prefix)));
+        let unauthenticated = section.choice("unauthenticated", Unauthenticated::named);
+        let methods = section.optional("methods", |section, name| section.nonempty(name, method));
+        let demands = Demands::resolve(section);
+        if demands.written && unauthenticated == Some(Unauthenticated::Pass) {
+            let wrong =
+                Wrong::new("nobody passes here as well, so the rules about users would bind only those who log in");
+            section
+                .cx
+                .error(&section.at("unauthenticated"), wrong.hint("use `\"401\"` or `\"login\"`, or drop the rules"));
+        }
+        let identity_headers = identity_headers::resolve(section, route.groups_claim);
+        let authorization = authorization(prefix, section, identity_headers.as_deref());
+        let csrf_header = section.optional("csrf_header", |section, name| section.parse(name, csrf_header));
+        let max_body = section.optional("max_body", |section, name| section.size(name));
+        Some(Self {
+            prefix: legal.then(|| prefix.to_owned())?,
+            upstream: upstream?,
+            strip_prefix: strip_prefix?,
+            unauthenticated: unauthenticated?,
+            methods: methods?,
+            allowed_groups: demands.groups?,
+            allowed_email_domains: demands.email_domains?,
+            required_claims: demands.claims?,
+            acr_values: demands.acr_values?,
+            identity_headers: identity_headers?,
+            authorization: authorization?,
+            csrf_header: csrf_header?,
+            max_body: max_body?,
+        })
+    }
+}
+
+/// What is demanded of a user.
+struct Demands {
+    /// Whether there is any.
+    written: bool,
+    groups: Option<BTreeSet<String>>,
+    email_domains: Option<BTreeSet<String>>,
+    claims: Option<BTreeMap<String, BTreeSet<String>>>,
+    acr_values: Option<Vec<String>>,
+}
+
+impl Demands {
+    fn resolve(section: &Section<'_>) -> Self {
+        let keys = ["allowed_groups", "allowed_email_domains", "required_claims", "acr_values"];
+        let texts = |name: &str| {
+            let texts = section.optional(name, |section, name| section.nonempty(name, |text| Ok(text.to_owned())));
+            texts.map(Option::unwrap_or_default)
+        };
+        let domains = section.optional("allowed_email_domains", |section, name| section.nonempty(name, email_domain));
+        Self {
+            written: keys.iter().any(|key| section.has(key)),
+            groups: texts("allowed_groups").map(|groups| groups.into_iter().collect()),
+            email_domains: domains.map(|domains| domains.unwrap_or_default().into_iter().collect()),
+            claims: required_claims(section),
+            acr_values: texts("acr_values"),
+        }
+    }
+}
+
+fn required_claims(section: &Section<'_>) -> Option<BTreeMap<String, BTreeSet<String>>> {
+    let mut claims = BTreeMap::new();
+    let entries = section.entries("required_claims");
+    if section.has("required_claims") && entries.is_empty() {
+        let wrong = Wrong::new("no claim is required here").hint("leave the key out if there is no such rule");
+        section.cx.error(&section.at("required_claims"), wrong);
+        return None;
+    }
+    let mut legal = true;
+    for (claim, at, value) in entries {
+        let values: BTreeSet<String> = match value {
+            DeValue::Array(items) => {
+                items.iter().filter_map(|item| item.get_ref().as_str()).map(str::to_owned).collect()
+            }
+            single => single.as_str().map(str::to_owned).into_iter().collect(),
+        };
+        if values.is_empty() {
+            section.cx.error(&at, Wrong::new("an empty list would refuse everybody"));
+            legal = false;
+        }
+        claims.insert(claim, values);
+    }
+    legal.then_some(claims)
+}
+
+/// The default follows the path: what is below `/api/` gets the token, what is elsewhere does not.
+fn authorization(prefix: &str, section: &Section<'_>, identity: Option<&[IdentityHeader]>) -> Option<Authorization> {
+    if !section.has("authorization") {
+        return Some(if prefix.starts_with("/api/") { Authorization::Bearer } else { Authorization::Remove });
+    }
+    let authorization = section.choice("authorization", |text| match text {
+        "bearer" => Some(Authorization::Bearer),
+        "remove" => Some(Authorization::Remove),
+        "pass" => Some(Authorization::Pass),
+        _ => None,
+    })?;
+    let at = section.at("authorization");
+    match (authorization, identity) {
+        (Authorization::Pass, Some([_, ..])) => {
+            let wrong =
+                Wrong::new("the upstream would see two identities: the headers', and the client's own Authorization")
+                    .hint("use `\"remove\"` or `\"bearer\"`, or drop `identity_headers`");
+            section.cx.error(&at, wrong);
+            return None;
+        }
+        (Authorization::Pass, _) => {
+            section.cx.weaker(&at, Wrong::new("clients can send any Authorization to the upstream"));
+        }
+        (Authorization::Bearer | Authorization::Remove, _) => {}
+    }
+    Some(authorization)
+}
+
+/// A prefix has one spelling: whole segments, no escapes, and not where the endpoints are.
+fn judge_prefix(prefix: &str, base_path: &str) -> Result<(), Wrong> {
+    if !prefix.starts_with('/') || !prefix.ends_with('/') {
+        let right = format!("`\"/{}/\"`", prefix.trim_matches('/'));
+        return Err(Wrong::new("a path prefix begins and ends with `/`")
+            .hint(format!("write {right}; it matches the path without the last `/`, too")));
+    }
+    judge_path(prefix.get(..prefix.len() - 1).unwrap_or_default())?;
+    let endpoints = format!("{base_path}/");
+    if base_path.is_empty() && prefix == "/" {
+        return Err(Wrong::new(
+            "here the application and Vestibule's own endpoints, /logout among them, would shadow each other",
+        )
+        .hint("give the route a `base_path` such as `\"/.vestibule\"`"));
+    }
+    if base_path.is_empty() {
+        let first = prefix.split('/').nth(1).unwrap_or_default();
+        if ENDPOINTS.contains(&first) {
+            return Err(Wrong::new(format!("this would shadow Vestibule's own `/{first}`"))
+                .hint("give the route a `base_path` such as `\"/.vestibule\"`"));
+        }
+    } else if prefix.starts_with(&endpoints) {
+        return Err(Wrong::new(format!("what is below the base_path `{base_path}` is Vestibule's own"))
+            .hint("choose another prefix, or another `base_path`"));
+    }
+    Ok(())
+}
+
+/// A path that can be read in one way only; it begins with `/` and does not end with it, or is empty.
+pub(super) fn judge_path(path: &str) -> Result<(), Wrong> {
+    let plain = |char: char| char.is_ascii_alphanumeric() || "-._~!$&'()*+,=:@/".contains(char);
+    if let Some(odd) = path.chars().find(|char| !plain(*char)) {
+        return Err(Wrong::new(format!("{} cannot stand in a path here", quote(&odd.to_string())))
+            .hint("paths are compared as they are: no escapes, no query, plain ASCII"));
+    }
+    if path.split('/').skip(1).any(|segment| matches!(segment, "" | "." | "..")) {
+        return Err(Wrong::new("a path has no empty segment, no `.` and no `..`"));
+    }
+    Ok(())
+}
+
+fn strippable(strip: &str, prefix: &str) -> Result<String, Wrong> {
+    let strip = strip.trim_end_matches('/');
+    if strip.is_empty() {
+        return Err(Wrong::new("there is nothing to strip").hint("leave the key out"));
+    }
+    if !prefix.starts_with(&format!("{strip}/")) {
+        return Err(Wrong::new(format!("{} is not how {} begins", quote(strip), quote(prefix)))
+            .hint("only whole segments from the front of the rule's own prefix can be stripped"));
+    }
+    Ok(strip.to_owned())
+}
+
+fn method(text: &str) -> Result<Method, Wrong> {
+    let method =
+        Method::from_bytes(text.as_bytes()).map_err(|_| Wrong::new(format!("{} is no method", quote(text))))?;
+    if text != text.to_uppercase() {
+        return Err(Wrong::new("methods are case-sensitive").hint(format!("write `\"{}\"`", text.to_uppercase())));
+    }
+    if method == Method::CONNECT || method == Method::TRACE {
+        return Err(Wrong::new(format!("{text} is never handed on")));
+    }
+    Ok(method)
+}
+
+fn email_domain(text: &str) -> Result<String, Wrong> {
+    if text.contains(['@', '*']) {
+        return Err(Wrong::new(format!("{} is no domain", quote(text)))
+            .hint("write the part after the `@`, such as `\"example.com\"`"));
+    }
+    match Host::parse(text) {
+        Ok(Host::Domain(domain)) => Ok(domain),
+        _ => Err(Wrong::new(format!("{} is no domain", quote(text)))),
+    }
+}
+
+fn csrf_header(text: &str) -> Result<HeaderName, Wrong> {
+    let name = header_name(text)?;
+    if SENT_BY_ANYBODY.contains(&name.as_str()) || name.as_str().starts_with("sec-") {
+        return Err(Wrong::new(format!("every page can send {text}, so it proves nothing"))
+            .hint("use a header that only scripts set, such as `\"X-CSRF\"`"));
+    }
+    Ok(name)
+}
+
+/// A header's name.
+pub(super) fn header_name(text: &str) -> Result<HeaderName, Wrong> {
+    HeaderName::from_bytes(text.as_bytes()).map_err(|_| Wrong::new(format!("{} is no name of a header", quote(text))))
+}
+
+impl Unauthenticated {
+    fn named(text: &str) -> Option<Self> {
+        match text {
+            "401" => Some(Self::Refuse),
+            "login" => Some(Self::Login),
+            "pass" => Some(Self::Pass),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! `[server]`, `[sessions]` and `[log]`.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use tracing_subscriber::EnvFilter;
+
+use super::Secret;
+use super::report::{Wrong, quote};
+use super::section::Section;
+
+/// `[server]`.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Server {
+    /// Where `/metrics`, `/livez` and `/readyz` answer.
+    pub metrics_listen: Option<Listen>,
+    /// Peers that may speak to the listeners of routes; all others get 403. Peers on a unix socket always may.
+    pub trusted_proxies: Vec<IpNet>,
+    /// How long requests in flight may take to finish after SIGTERM. Default 30 s.
+    pub drain_timeout: Duration,
+}
+
+/// Where to listen: `127.0.0.1:9080`, `[::1]:9080` or `unix:/run/vestibule/app.sock`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Listen {
+    /// A TCP address; port 0 is allowed and picks a free one.
+    Tcp(SocketAddr),
+    /// A unix socket path.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(formatter, "{address}"),
+            Self::Unix(path) => write!(formatter, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// `[sessions]`.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Sessions {
+    /// Where sessions live.
+    pub store: Store,
+    /// Key ring for everything sealed: the first seals, all open. Empty: a ring for this process is made.
+    pub keys: Vec<Secret>,
+    /// A session unused for this long is over. Default 30 min.
+    pub idle_timeout: Duration,
+    /// A session is over this long after its login, used or not. Default 10 h.
+    pub max_lifetime: Duration,
+    /// How many sessions the memory store holds before it evicts the longest idle one. Default 1,000,000.
+    pub max_sessions: usize,
+}
+
+/// `sessions.store`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Store {
+    /// In this process; gone with it.
+    Memory,
+}
+
+/// `[log]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// A `tracing` filter such as `info` or `info,vestibule::provider=debug`. Default `info`.
+    pub level: String,
+    /// How a line looks.
+    pub format: LogFormat,
+}
+
+/// `log.format`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Human on a terminal, JSON otherwise (the default).
+    Auto,
+    /// One readable line an event.
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+/// The longest path of a unix socket that all of Linux and the BSDs can bind.
+const LONGEST_SOCKET_PATH: usize = 103;
+
+impl Server {
+    pub(super) fn resolve(section: &Section<'_>) -> Option<Self> {
+        let metrics_listen = section.parse("metrics_listen", |text| match text {
+            "off" => Ok(None),
+            text => Listen::parse(text).map(Some),
+        });
+        let trusted_proxies = section.list("trusted_proxies", network);
+        if trusted_proxies.iter().flatten().any(|network| network.prefix_len() == 0) {
+            let wrong = Wrong::new("every machine that reaches a listener is trusted to say who the client is");
+            section.cx.warn(&section.at("trusted_proxies"), wrong.hint("name Caddy's address"));
+        }
+        let drain_timeout = section.duration_or_zero("drain_timeout");
+        Some(Self { metrics_listen: metrics_listen?, trusted_proxies: trusted_proxies?, drain_timeout: drain_timeout? })
+    }
+}
+
+impl Listen {
+    /// `127.0.0.1:9080`, `[::1]:9080` or `unix:/absolute/path`.
+    pub(super) fn parse(text: &str) -> Result<Self, Wrong> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            // `unix:///run/app.sock` is the same as a URL.
+            let path = path.strip_prefix("//").unwrap_or(path);
+            return match path {
+                path if !path.starts_with('/') => Err(Wrong::new("the path of a socket must be absolute")),
+                path if path.ends_with('/') || path.contains('\0') => Err(Wrong::new("this is no path of a socket")),
+                path if path.len() > LONGEST_SOCKET_PATH => {
+                    Err(Wrong::new(format!("the path of a socket has at most {LONGEST_SOCKET_PATH} bytes")))
+                }
+                path => Ok(Self::Unix(PathBuf::from(path))),
+            };
+        }
+        text.parse().map(Self::Tcp).map_err(|_| {
+            let wrong = Wrong::new(format!("{} is no address to listen on", quote(text)));
+            let port = text.rsplit(':').next().filter(|port| port.parse::<u16>().is_ok()).unwrap_or("9080");
+            wrong.hint(format!("write an IP address and a port, `\"127.0.0.1:{port}\"`, or a socket, `\"unix:/run/vestibule/app.sock\"`"))
+        })
+    }
+
+    /// Whether only this machine can reach it.
+    #[must_use]
+    pub const fn is_local(&self) -> bool {
+        match self {
+            Self::Tcp(address) => address.ip().is_loopback(),
+            Self::Unix(_) => true,
+        }
+    }
+}
+
+/// `10.0.0.0/8`, or an address alone.
+fn network(text: &str) -> Result<IpNet, Wrong> {
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Ok(IpNet::from(address));
+    }
+    let network: IpNet = text.parse().map_err(|_| {
+        Wrong::new(format!("{} is no network", quote(text)))
+            .hint("write `\"10.0.0.0/8\"`, or an address: names are not looked up")
+    })?;
+    if network.trunc() != network {
+        return Err(Wrong::new(format!("{} is no network but an address in one", quote(text))).hint(format!(
+            "write `\"{}\"` or `\"{}\"`",
+            network.trunc(),
+            network.addr()
+        )));
+    }
+    Ok(network)
+}
+
+impl Sessions {
+    pub(super) fn resolve(section: &Section<'_>) -> Option<Self> {
+        let store = section.choice("store", |text| (text == "memory").then_some(Store::Memory));
+        let keys = section.sealing_keys("keys");
+        if !section.has("keys") {
+            let wrong =
+                Wrong::new("there are no session keys, so one is made for this process: a restart logs everybody out");
+            let hint =
+                "`(umask 077; openssl rand -base64 48 > session.key)`, then `keys = [{ file = \"session.key\" }]`";
+            section.cx.warn(&section.at("keys"), wrong.hint(hint));
+        }
+        let idle_timeout = section.duration("idle_timeout");
+        let max_lifetime = section.duration("max_lifetime");
+        if let (Some(idle), Some(life)) = (idle_timeout, max_lifetime)
+            && idle > life
+        {
+            let wrong = Wrong::new("a session cannot be idle for longer than it lives");
+            section
+                .cx
+                .error(&section.at("idle_timeout"), wrong.hint("idle_timeout must not exceed max_lifetime"));
+            return None;
+        }
+        let max_sessions = section.count("max_sessions").and_then(|count| usize::try_from(count).ok());
+        Some(Self {
+            store: store?,
+            keys: keys?,
+            idle_timeout: idle_timeout?,
+            max_lifetime: max_lifetime?,
+            max_sessions: max_sessions?,
+        })
+    }
+}
+
+impl Log {
+    pub(super) fn resolve(section: &Section<'_>) -> Option<Self> {
+        let level = section.parse("level", |text| {
+            EnvFilter::builder().parse(text).map(|_| text.to_owned()).map_err(|_| {
+                Wrong::new(format!("{} is no log filter", quote(text)))
+                    .hint("write error, warn, info, debug or trace, or such as `\"info,vestibule::provider=debug\"`")
+            })
+        });
+        let format = section.choice("format", |text| match text {
+            "auto" => Some(LogFormat::Auto),
+            "human" => Some(LogFormat::Human),
+            "json" => Some(LogFormat::Json),
+            _ => None,
+        });
+        Some(Self { level: level?, format: format? })
+    }
+}
