@@ -10,6 +10,7 @@
 #![expect(unreachable_pub, reason = "nothing in a test binary is reachable from outside")]
 
 mod architecture;
+mod config;
 mod conformance;
 mod openid;
 mod provider;
