@@ -127,7 +127,7 @@ fn keep_comment(text: &str, line: &mut Range<usize>, strings: &[Range<usize>]) -
     let part = text.get(line.clone()).unwrap_or_default();
     let outside = |sign: &usize| {
         let begun = strings.partition_point(|string| string.start <= line.start + sign);
-        !strings.get(..begun).and_then(<[_]>::last).is_some_and(|string| string.end > line.start + sign)
+        strings.get(..begun).and_then(<[_]>::last).is_none_or(|string| string.end <= line.start + sign)
     };
     let sign = part.match_indices('#').map(|(sign, _)| sign).find(outside);
     line.start += sign.unwrap_or(part.len());

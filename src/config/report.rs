@@ -89,7 +89,7 @@ pub(super) struct Wrong {
     message: String,
     label: Option<String>,
     hint: Option<String>,
-    also: Option<(At, &'static str)>,
+    also: Option<Box<(At, &'static str)>>,
     absence: bool,
 }
 
@@ -119,7 +119,7 @@ impl Wrong {
 
     /// A second place that has to do with it.
     pub(super) fn also(mut self, at: At, label: &'static str) -> Self {
-        self.also = Some((at, label));
+        self.also = Some(Box::new((at, label)));
         self
     }
 }
@@ -235,7 +235,8 @@ impl Report {
             Some(span) => {
                 let label = problem.wrong.label.as_deref();
                 let primary = AnnotationKind::Primary.span(self.text.span(span)).label(label);
-                let also = problem.wrong.also.iter().filter_map(|(at, label)| {
+                let also = problem.wrong.also.iter().filter_map(|also| {
+                    let (at, label) = also.as_ref();
                     let span = self.text.span(at.span.as_ref()?);
                     Some(AnnotationKind::Context.span(span).label(*label))
                 });

@@ -52,13 +52,13 @@ pub(super) enum Kind {
     /// `{ file }`, `{ env }`, `{ credential }`, or the secret itself.
     Secret,
     /// An array.
-    List(&'static Kind),
+    List(&'static Self),
     /// A table whose keys the operator chooses.
-    Map(&'static Kind),
+    Map(&'static Self),
     /// A table with these keys.
     Table(Keys),
     /// Any of these; no two of one TOML type.
-    Either(&'static [Kind]),
+    Either(&'static [Self]),
 }
 
 impl Kind {
@@ -83,9 +83,9 @@ impl Kind {
             Self::Size => "a number of bytes, or a size such as `\"10MiB\"`".to_owned(),
             Self::Choice(values) => one_of(values),
             Self::Secret => "a secret such as `{ file = \"/etc/vestibule/web.secret\" }`".to_owned(),
-            Self::List(inner) if matches!(inner, Self::Secret) => "a list of secrets".to_owned(),
+            Self::List(Self::Secret) => "a list of secrets".to_owned(),
             Self::List(_) => "a list of strings".to_owned(),
-            Self::Map(inner) if matches!(inner, Self::Table(_)) => "a table of tables".to_owned(),
+            Self::Map(Self::Table(_)) => "a table of tables".to_owned(),
             Self::Map(_) => "a table of strings".to_owned(),
             Self::Table(_) => "a table".to_owned(),
             Self::Either(kinds) => {
