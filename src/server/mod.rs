@@ -1,13 +1,20 @@
-//! Who is knocking: sockets, connections, and the listener for operators.
+//! Who is knocking: sockets, connections, the one door, and the listener for operators.
 
+mod admin;
 mod connection;
+mod edge;
+mod leftover;
 mod lines;
 mod listener;
+mod listeners;
 mod pace;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
+pub use admin::{Admin, Readiness};
+pub use edge::Edge;
 pub use listener::{Bound, Running};
+pub use listeners::{Listeners, Prepared};
 
 /// The other end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +23,17 @@ pub enum Peer {
     Tcp(SocketAddr),
     /// Over a unix socket, whose permissions decide who may come.
     Unix,
+}
+
+impl Peer {
+    /// Its address, if it has one.
+    #[must_use]
+    pub fn ip(self) -> Option<IpAddr> {
+        match self {
+            Self::Tcp(address) => Some(address.ip()),
+            Self::Unix => None,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use http::{Response, StatusCode};
 use serde_json::json;
 use tracing::debug;
 
+use crate::config;
 use crate::error::{Reason, Refusal};
 use crate::mode::Call;
 use crate::mode::auth_code::attempt::{self, Ticket};
@@ -120,13 +121,7 @@ impl AuthCode {
     /// Where the provider sends the browser back: one URI for each public URL, and for each provider where there are
     /// several, so that one provider's answer cannot be taken for another's (RFC 9700 4.4.2.2).
     pub(super) fn redirect_uri(&self, call: &Call, party: &Party) -> Result<String, Refusal> {
-        if let Some(own) = self.mode.redirect_uris.as_ref().and_then(|uris| uris.get(call.site)) {
-            return Ok(own.clone());
-        }
-        let path = match self.parties.as_slice() {
-            [_only] => "login/end".to_owned(),
-            _ => format!("login/end/{}", party.binding.provider),
-        };
-        self.url(call, &path)
+        let uri = config::redirect_uri(&self.config, &self.mode, &party.client.registration, call.site);
+        uri.ok_or_else(|| Refusal::new(Reason::HostMismatch))
     }
 }

@@ -1,0 +1,129 @@
+//! Noticing that a file changed, however it was changed: written in place, renamed over, swapped by a symlink, or
+//! deleted and made anew.
+//!
+//! inotify watches inodes, not names, so the file, its directory, and both again behind every symlink are watched, and
+//! all of it anew after each event. What inotify cannot see (network file systems, exhausted watches) a slow poll sees.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tracing::warn;
+
+/// A change is read once nothing more has happened for this long.
+const QUIET: Duration = Duration::from_millis(150);
+/// And at the latest this long after the first event, so that a busy directory cannot hold a change back.
+const PATIENCE: Duration = Duration::from_millis(600);
+/// How often files are looked at without an event.
+pub(super) const POLL: Duration = Duration::from_secs(10);
+
+/// Watches a set of files.
+pub(super) struct Watch {
+    events: mpsc::Receiver<()>,
+    notice: mpsc::Sender<()>,
+    watcher: Option<RecommendedWatcher>,
+    next_poll: Instant,
+}
+
+impl Watch {
+    pub(super) fn new() -> Self {
+        // One event is as good as many: the file is read anew whatever happened.
+        let (notice, events) = mpsc::channel(1);
+        Self { events, notice, watcher: None, next_poll: Instant::now() + POLL }
+    }
+
+    /// Watches `files` from now on. To be called before they are read, so that no change falls between.
+    pub(super) fn arm(&mut self, files: &BTreeSet<PathBuf>) {
+        match self.watcher(files) {
+            Ok(watcher) => self.watcher = Some(watcher),
+            Err(error) => {
+                if self.watcher.take().is_some() {
+                    warn!(%error, poll_seconds = POLL.as_secs(), "cannot watch the configuration; it is polled instead");
+                }
+            }
+        }
+    }
+
+    fn watcher(&self, files: &BTreeSet<PathBuf>) -> notify::Result<RecommendedWatcher> {
+        let notice = self.notice.clone();
+        let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            // Reading a file is an event too; our own reading must not wake us.
+            if !event.is_ok_and(|event| matches!(event.kind, EventKind::Access(_))) {
+                // Full means that a notice waits already.
+                let _ = notice.try_send(());
+            }
+        })?;
+        let mut directories = 0;
+        for path in places(files) {
+            // A file may be missing just now; its directory tells when it is back.
+            if watcher.watch(&path, RecursiveMode::NonRecursive).is_ok() && path.is_dir() {
+                directories += 1;
+            }
+        }
+        if directories == 0 { Err(notify::Error::path_not_found()) } else { Ok(watcher) }
+    }
+
+    /// Waits until something happened and is over, or until it is time to look anyway.
+    pub(super) async fn changed(&mut self) {
+        let event = tokio::select! {
+            event = self.events.recv() => event,
+            () = sleep_until(self.next_poll) => None,
+        };
+        if event.is_some() {
+            let settled = async { while timeout(QUIET, self.events.recv()).await.is_ok() {} };
+            tokio::select! {
+                () = settled => {}
+                () = sleep(PATIENCE) => {}
+            }
+        }
+        self.next_poll = Instant::now() + POLL;
+    }
+}
+
+/// Each file, its directory, and both again for every name that it is reached by.
+fn places(files: &BTreeSet<PathBuf>) -> BTreeSet<PathBuf> {
+    let mut places = BTreeSet::new();
+    for file in files {
+        let mut name = std::path::absolute(file).unwrap_or_else(|_| file.clone());
+        // The kernel follows at most 40 links, too.
+        for _ in 0..40 {
+            add(&mut places, &name);
+            let Ok(target) = std::fs::read_link(&name) else { break };
+            name = name.parent().unwrap_or(Path::new("/")).join(target);
+        }
+        if let Ok(canonical) = std::fs::canonicalize(file) {
+            add(&mut places, &canonical);
+        }
+    }
+    places
+}
+
+fn add(places: &mut BTreeSet<PathBuf>, file: &Path) {
+    places.insert(file.to_owned());
+    places.extend(file.parent().map(Path::to_owned));
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+    use super::*;
+
+    #[test]
+    fn a_file_behind_symlinks_is_watched_under_every_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        std::fs::create_dir(root.join("..2026")).unwrap();
+        std::fs::write(root.join("..2026/vestibule.toml"), "").unwrap();
+        std::os::unix::fs::symlink("..2026", root.join("..data")).unwrap();
+        std::os::unix::fs::symlink("..data/vestibule.toml", root.join("vestibule.toml")).unwrap();
+        let places = places(&BTreeSet::from([root.join("vestibule.toml")]));
+        for expected in ["", "vestibule.toml", "..data", "..data/vestibule.toml", "..2026", "..2026/vestibule.toml"] {
+            let expected = if expected.is_empty() { root.clone() } else { root.join(expected) };
+            assert!(places.contains(&expected), "{} not in {places:?}", expected.display());
+        }
+    }
+}

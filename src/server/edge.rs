@@ -1,0 +1,236 @@
+//! The one door. A request comes in here, takes one snapshot, is admitted, matched and served; whatever comes of it
+//! leaves here: refusals become answers, and headers, counters and the log line follow from the same reason.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use http::header::{
+    CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, HOST, HeaderMap, HeaderName, HeaderValue, REFERRER_POLICY,
+    X_CONTENT_TYPE_OPTIONS,
+};
+use http::{Method, Request, Response, StatusCode, request};
+use hyper::body::Incoming;
+use hyper::service::Service as _;
+use tracing::{debug, error, warn};
+
+use crate::config::Listen;
+use crate::error::{Asker, Fault, Reason, Refusal, answer, page};
+use crate::mode::{Call, Place};
+use crate::runtime::{Current, Lasting, Match, Snapshot};
+use crate::server::Peer;
+use crate::server::leftover::Leftover;
+use crate::web::{Body, Judgement, Kind, Wants, judge};
+
+/// Longest request target that is looked at.
+const MAX_TARGET: usize = 8 * 1024;
+
+/// The door of one listener.
+#[derive(Debug)]
+pub struct Edge {
+    listen: Listen,
+    current: Current,
+    lasting: Lasting,
+    ids: RequestIds,
+}
+
+/// Request ids: a random part for this listener and a counter. Unique, short, and nothing secret.
+#[derive(Debug)]
+struct RequestIds {
+    stem: u32,
+    count: AtomicU64,
+}
+
+impl RequestIds {
+    fn next(&self) -> Arc<str> {
+        let count = self.count.fetch_add(1, Ordering::Relaxed);
+        format!("{:08x}-{count:x}", self.stem).into()
+    }
+}
+
+/// What is known of a request before it is served, and needed after it.
+struct Visit<'a> {
+    found: Match<'a>,
+    place: Option<Place>,
+    kind: Kind,
+    wants: Wants,
+    method: Method,
+    origin: Option<HeaderValue>,
+}
+
+impl Edge {
+    /// The door of `listen`, through which requests meet whatever snapshot is current.
+    ///
+    /// # Errors
+    /// [`RandomError`](crate::web::RandomError) when the system gives no random bytes.
+    pub fn new(listen: Listen, current: Current, lasting: Lasting) -> Result<Self, crate::web::RandomError> {
+        let stem = u32::from_le_bytes(crate::web::bytes::<4>()?);
+        Ok(Self { listen, current, lasting, ids: RequestIds { stem, count: AtomicU64::new(0) } })
+    }
+
+    /// Serves one request. Always answers.
+    pub async fn serve(&self, request: Request<Incoming>, peer: Peer) -> Response<Body> {
+        let begun = Instant::now();
+        let snapshot = self.current.load();
+        let request_id = self.ids.next();
+        let (head, body) = request.into_parts();
+        let kind = Kind::of(&head);
+        let wants = Wants::of(&head.headers);
+        let (leftover, body) = Leftover::watch(body);
+        let mut response = match admit(&snapshot, &self.listen, &head, peer.ip()) {
+            Err(refusal) => {
+                let asker = Asker { kind, wants, unseen: false, request_id: &request_id, login_url: None };
+                drop(body);
+                log(&refusal, &request_id, None);
+                let mut response = answer(&refusal, &asker);
+                guard(response.headers_mut());
+                response
+            }
+            Ok(found) => {
+                let in_flight = found.metrics.in_flight();
+                let method = head.method.clone();
+                let mut visit = Visit { place: found.place, kind, wants, method, origin: None, found };
+                let request = (head, body, Arc::clone(&request_id));
+                let response = self.visit(&mut visit, request, peer.ip()).await;
+                let label = visit.place.map_or("none", Place::label);
+                visit.found.metrics.observe(label, response.status(), begun.elapsed().as_secs_f64());
+                drop(in_flight);
+                response
+            }
+        };
+        if !response.status().is_success() && !leftover.settle().await {
+            // The rest of the body is still on its way: nothing after it may be read as a request.
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+
+    /// A request of a route: cross-site judgement, service, and what every answer of the route carries.
+    async fn visit(
+        &self,
+        visit: &mut Visit<'_>,
+        (head, body, request_id): (request::Parts, Body, Arc<str>),
+        peer: Option<IpAddr>,
+    ) -> Response<Body> {
+        let Match { route, site, .. } = visit.found;
+        let rules = route.cross_site();
+        let outcome = match judge(&head, visit.kind, &rules) {
+            Judgement::Preflight(origin) => {
+                let mut response = Response::new(Body::Empty);
+                *response.status_mut() = StatusCode::NO_CONTENT;
+                rules.mark_preflight(&head.headers, response.headers_mut(), &origin);
+                return response;
+            }
+            Judgement::Refuse(why) => Err(Refusal::new(Reason::CrossSite).because(why)),
+            Judgement::Pass(origin) => {
+                visit.origin = origin;
+                match visit.place {
+                    None => Err(Refusal::new(Reason::NotFound)),
+                    Some(place) => {
+                        let call = Call {
+                            place,
+                            site,
+                            kind: visit.kind,
+                            wants: visit.wants,
+                            now: self.lasting.clock.now(),
+                            peer,
+                            request_id: Arc::clone(&request_id),
+                            head,
+                        };
+                        route.call((call, body)).await
+                    }
+                }
+            }
+        };
+        let ours = !matches!((&outcome, visit.place), (Ok(_), Some(Place::Rule(_))));
+        let mut response = outcome.unwrap_or_else(|refusal| {
+            log(&refusal, &request_id, Some(visit));
+            let unseen = visit.place.is_some_and(|place| route.is_unseen(place, &visit.method));
+            let login_url = route.login_url(site);
+            answer(
+                &refusal,
+                &Asker { kind: visit.kind, wants: visit.wants, unseen, request_id: &request_id, login_url },
+            )
+        });
+        if ours {
+            guard(response.headers_mut());
+        }
+        rules.mark(response.headers_mut(), visit.origin.as_ref());
+        response
+    }
+}
+
+/// Peer, framing and target, then the route.
+fn admit<'a>(
+    snapshot: &'a Snapshot,
+    listen: &Listen,
+    head: &request::Parts,
+    peer: Option<IpAddr>,
+) -> Result<Match<'a>, Refusal> {
+    if peer.is_some_and(|peer| !is_trusted(snapshot, peer)) {
+        return Err(Refusal::new(Reason::UntrustedPeer).because("the peer is not among trusted_proxies"));
+    }
+    if matches!(head.method, Method::TRACE | Method::CONNECT) {
+        return Err(Reason::MethodNotAllowed.into());
+    }
+    let target = &head.uri;
+    if target.scheme().is_some() || target.authority().is_some() || !target.path().starts_with('/') {
+        return Err(Refusal::new(Reason::BadRequest).because("the request target is not a path"));
+    }
+    if target.path_and_query().is_some_and(|target| target.as_str().len() > MAX_TARGET) {
+        return Err(Reason::UriTooLong.into());
+    }
+    let mut hosts = head.headers.get_all(HOST).iter();
+    let host = match (hosts.next(), hosts.next()) {
+        (Some(host), None) => {
+            host.to_str().map_err(|_| Refusal::new(Reason::BadRequest).because("Host is not ASCII"))?
+        }
+        (None, _) => return Err(Refusal::new(Reason::BadRequest).because("no Host")),
+        (Some(_), Some(_)) => return Err(Refusal::new(Reason::BadRequest).because("several Host headers")),
+    };
+    if head.headers.get_all(http::header::AUTHORIZATION).iter().count() > 1 {
+        return Err(Refusal::new(Reason::BadRequest).because("several Authorization headers"));
+    }
+    if host.bytes().any(|byte| byte <= b' ' || matches!(byte, b'@' | b'/' | b'\\' | b'?' | b'#')) {
+        return Err(Refusal::new(Reason::BadRequest).because("Host is no host"));
+    }
+    let table = snapshot
+        .table(listen)
+        .ok_or_else(|| Refusal::new(Reason::HostMismatch).because("no route here any more"))?;
+    table.find(host, target.path())
+}
+
+fn is_trusted(snapshot: &Snapshot, peer: IpAddr) -> bool {
+    let peer = peer.to_canonical();
+    snapshot.config.server.trusted_proxies.iter().any(|net| net.contains(&peer))
+}
+
+/// What every answer of our own carries (CB-21): never stored, no referrer, no sniffing, no frame, no script.
+fn guard(headers: &mut HeaderMap) {
+    let own: [(HeaderName, HeaderValue); 4] = [
+        (CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+        (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+        (CONTENT_SECURITY_POLICY, page::policy()),
+    ];
+    for (name, value) in own {
+        headers.insert(name, value);
+    }
+}
+
+/// One line for each refusal, at the level that its fault deserves.
+fn log(refusal: &Refusal, request_id: &str, visit: Option<&Visit<'_>>) {
+    let reason = refusal.reason.code();
+    let detail = refusal.detail.as_deref();
+    let status = refusal.reason.status().as_u16();
+    let route = visit.map(|visit| visit.found.route.config().name.as_str());
+    let endpoint = visit.and_then(|visit| visit.place).map(Place::label);
+    match refusal.reason.fault() {
+        Fault::Caller => debug!(request_id, route, endpoint, status, reason, detail, "request refused"),
+        Fault::Provider | Fault::Upstream => {
+            warn!(request_id, route, endpoint, status, reason, detail, "request failed")
+        }
+        Fault::Vestibule => error!(request_id, route, endpoint, status, reason, detail, "request failed"),
+    }
+}

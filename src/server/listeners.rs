@@ -1,0 +1,143 @@
+//! All listeners of the process: new ones are bound before anything changes, old ones close after it has.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::task::TaskTracker;
+use tracing::info;
+
+use crate::config::Listen;
+use crate::runtime::{Current, Lasting, Snapshot};
+use crate::server::admin::Admin;
+use crate::server::edge::Edge;
+use crate::server::listener::{Bound, Running};
+
+/// The doors that are open, by the address as configured.
+#[derive(Debug)]
+pub struct Listeners {
+    current: Current,
+    lasting: Lasting,
+    admin: Arc<Admin>,
+    running: BTreeMap<Listen, (Role, Running)>,
+    closing: TaskTracker,
+}
+
+/// What is served at an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    /// Routes, through the edge.
+    Routes,
+    /// `/metrics`, `/livez`, `/readyz`.
+    Admin,
+}
+
+/// A door that is bound, and opens with [`Listeners::commit`].
+#[derive(Debug)]
+struct Door {
+    listen: Listen,
+    bound: Bound,
+    edge: Option<Edge>,
+}
+
+/// Everything that a snapshot needs and that was not open before; dropped, it closes again.
+#[derive(Debug)]
+pub struct Prepared {
+    doors: Vec<Door>,
+    needed: BTreeMap<Listen, Role>,
+    drain: Duration,
+}
+
+impl Listeners {
+    /// None yet.
+    #[must_use]
+    pub fn new(current: Current, lasting: Lasting, admin: Admin) -> Self {
+        Self { current, lasting, admin: Arc::new(admin), running: BTreeMap::new(), closing: TaskTracker::new() }
+    }
+
+    /// Binds what `snapshot` needs and is not open yet. Serves nothing, closes nothing.
+    ///
+    /// # Errors
+    /// The address that cannot be bound, and why.
+    pub async fn prepare(&self, snapshot: &Snapshot) -> Result<Prepared, (Listen, io::Error)> {
+        let server = &snapshot.config.server;
+        let admin = server.metrics_listen.iter().map(|listen| (listen.clone(), Role::Admin));
+        let needed: BTreeMap<Listen, Role> =
+            snapshot.listens().map(|listen| (listen.clone(), Role::Routes)).chain(admin).collect();
+        let mut doors = Vec::new();
+        for (listen, role) in &needed {
+            match self.running.get(listen) {
+                Some((running, _)) if running == role => continue,
+                Some(_) => {
+                    let error = io::Error::other("it changes what it is for; use another address");
+                    return Err((listen.clone(), error));
+                }
+                None => {}
+            }
+            let bound = Bound::prepare(listen).await.map_err(|error| (listen.clone(), error))?;
+            let edge = match role {
+                Role::Admin => None,
+                Role::Routes => {
+                    let edge = Edge::new(listen.clone(), self.current.clone(), self.lasting.clone());
+                    Some(edge.map_err(|error| (listen.clone(), io::Error::other(error)))?)
+                }
+            };
+            doors.push(Door { listen: listen.clone(), bound, edge });
+        }
+        Ok(Prepared { doors, needed, drain: server.drain_timeout })
+    }
+
+    /// Opens what was prepared, and closes what is not needed any more once its requests are done.
+    pub fn commit(&mut self, prepared: Prepared) {
+        let Prepared { doors, needed, drain } = prepared;
+        for Door { listen, bound, edge } in doors {
+            info!(listen = %listen, bound = %bound.address(), "listening");
+            let running = match edge {
+                Some(edge) => {
+                    let edge = Arc::new(edge);
+                    let serve = move |request, peer| {
+                        let edge = Arc::clone(&edge);
+                        async move { Ok::<_, Infallible>(edge.serve(request, peer).await) }
+                    };
+                    (Role::Routes, bound.commit(serve))
+                }
+                None => {
+                    let admin = Arc::clone(&self.admin);
+                    let serve = move |request, peer| {
+                        let admin = Arc::clone(&admin);
+                        async move { Ok::<_, Infallible>(admin.serve(request, peer).await) }
+                    };
+                    (Role::Admin, bound.commit(serve))
+                }
+            };
+            self.running.insert(listen, running);
+        }
+        let gone: Vec<Listen> = self.running.keys().filter(|listen| !needed.contains_key(*listen)).cloned().collect();
+        for listen in gone {
+            if let Some((_, running)) = self.running.remove(&listen) {
+                info!(%listen, "listener closes");
+                self.closing.spawn(running.close(drain));
+            }
+        }
+    }
+
+    /// The bound address of each configured one.
+    #[must_use]
+    pub fn addresses(&self) -> BTreeMap<Listen, Listen> {
+        self.running
+            .iter()
+            .map(|(listen, (_, running))| (listen.clone(), running.address().clone()))
+            .collect()
+    }
+
+    /// Closes all; requests in flight may finish within `drain`.
+    pub async fn shutdown(&mut self, drain: Duration) {
+        for (_, (_, running)) in std::mem::take(&mut self.running) {
+            self.closing.spawn(running.close(drain));
+        }
+        self.closing.close();
+        self.closing.wait().await;
+    }
+}
