@@ -95,7 +95,10 @@ impl Sidecar {
         let readiness = Arc::new(Readiness::default());
         let admin = Admin::new(current.clone(), lasting.clone(), Arc::clone(&readiness));
         let mut listeners = Listeners::new(current.clone(), lasting.clone(), admin);
-        let prepared = listeners.prepare(&current.load()).await.map_err(|(listen, error)| StartError::Bind(listen, error))?;
+        let prepared = listeners
+            .prepare(&current.load())
+            .await
+            .map_err(|(listen, error)| StartError::Bind(listen, error))?;
         listeners.commit(prepared);
         lasting.metrics.config_reload("applied", lasting.clock.now());
         readiness.set_ready();
