@@ -214,7 +214,7 @@ impl Report {
             out.push_str("\n\n");
         }
         if !told.is_empty() {
-            out.push_str(&self.summary(least));
+            out.push_str(&self.summary(least, told.len()));
             out.push('\n');
         }
         out
@@ -250,7 +250,7 @@ impl Report {
         group
     }
 
-    fn summary(&self, least: Severity) -> String {
+    fn summary(&self, least: Severity, told: usize) -> String {
         let counts = [
             (Severity::Error, "error", "errors"),
             (Severity::Warning, "warning", "warnings"),
@@ -264,10 +264,7 @@ impl Report {
             }
         });
         let parts: Vec<String> = parts.collect();
-        let more = match self.problems.len() {
-            count if count > SHOWN => format!(", only the first {SHOWN} are shown"),
-            _ => String::new(),
-        };
+        let more = if told > SHOWN { format!(", only the first {SHOWN} are shown") } else { String::new() };
         format!("{}: {}{more}", self.file, parts.join(", "))
     }
 }
