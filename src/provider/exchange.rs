@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::error::escaped;
 use super::flow::Callback;
-use super::id_token::{self, Claims, Judge};
+use super::id_token::{self, Judge};
 use super::protocol::{self, Answer, ErrorAnswer, Http};
 use super::running::Unverifiable;
 use super::tokens::{AccessToken, IdToken, RefreshToken};
@@ -143,27 +143,36 @@ impl Client {
         let answer = client.exchange_refresh_token(&refresh_token).request_async(&http).await;
         let answer = answer.map_err(|error| self.refusal(error, Operation::Refresh, &[token.expose()]))?;
         let fit = fit(&answer, clock.now())?;
+        let judge = Judge { client: &self.registration, access_token: &fit.access_token, now: clock.now() };
         let id_token = match answer.id_token() {
-            Some(id_token) => {
-                let judge = Judge { client: &self.registration, access_token: &fit.access_token, now: clock.now() };
-                let claims = self.refreshed(id_token, judge, before, now).await?;
-                Some((IdToken::from_stored(id_token), claims.into_map()))
-            }
+            Some(id_token) => self.refreshed(id_token, judge, before, now).await?,
             None => None,
         };
         let Fit { access_token, access_expires_at, refresh_token } = fit;
         Ok(Renewal { access_token, access_expires_at, refresh_token, id_token })
     }
 
+    /// The new ID token of a refresh, verified and judged; `None` when there are no keys to verify it with. A refresh
+    /// need not bring one at all, and failing here would lose a refresh token that the provider has just rotated.
     async fn refreshed(
         &self,
         id_token: &str,
         judge: Judge<'_>,
         before: &Map<String, Value>,
         now: Timestamp,
-    ) -> Result<Claims, Error> {
-        let verified = self.provider.verify(id_token, id_token::MAX_LEN, now).await.map_err(unverifiable)?;
-        judge.refreshed(verified, before).map_err(broken)
+    ) -> Result<Option<(IdToken, Map<String, Value>)>, Error> {
+        match self.provider.verify(id_token, id_token::MAX_LEN, now).await {
+            Ok(verified) => {
+                let claims = judge.refreshed(verified, before).map_err(broken)?;
+                Ok(Some((IdToken::from_stored(id_token), claims.into_map())))
+            }
+            Err(error @ Unverifiable::Invalid(_)) => Err(unverifiable(error)),
+            Err(error @ (Unverifiable::ForWantOfKeys(_) | Unverifiable::Provider(_))) => {
+                let name = &self.provider.config().name;
+                tracing::warn!(provider = %name, %error, "a refreshed ID token is left out: it cannot be verified");
+                Ok(None)
+            }
+        }
     }
 
     /// What a failed token request means. `sent` are the secrets in it, which a description may echo.
@@ -214,8 +223,8 @@ fn broken(rule: &'static str) -> Error {
 
 fn unverifiable(error: Unverifiable) -> Error {
     match error {
-        Unverifiable::Invalid(invalid) => Error::Unacceptable(format!("ID token: {invalid}")),
         Unverifiable::Provider(error) => error,
+        bad => Error::Unacceptable(format!("ID token: {bad}")),
     }
 }
 

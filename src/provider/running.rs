@@ -122,7 +122,7 @@ impl Provider {
         let keys = self.known(|| self.fresh_keys(now)).await?;
         match token.verify(&keys.set, &metadata.signing_algs) {
             Err(invalid @ (Invalid::NoKey | Invalid::Signature)) => {
-                let newer = self.newer_keys(&keys, now).await.ok_or(invalid)?;
+                let newer = self.newer_keys(&keys, now).await.ok_or(Unverifiable::ForWantOfKeys(invalid))?;
                 Ok(token.verify(&newer.set, &metadata.signing_algs)?)
             }
             result => Ok(result?),
@@ -241,7 +241,10 @@ pub(super) enum Unverifiable {
     /// It is bad.
     #[error(transparent)]
     Invalid(#[from] Invalid),
-    /// Nobody can tell, for want of keys.
+    /// None of the known keys made it, and newer ones could not be had.
+    #[error("{0}, and newer keys could not be had")]
+    ForWantOfKeys(Invalid),
+    /// Nobody can tell: metadata or keys are not known at all.
     #[error(transparent)]
     Provider(#[from] Error),
 }

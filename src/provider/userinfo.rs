@@ -86,8 +86,8 @@ impl Client {
         }
         let token = std::str::from_utf8(answer.body()).map_err(|_| odd("it is not a JWT"))?;
         let verified = self.provider.verify(token, MAX_LEN, now).await.map_err(|error| match error {
-            Unverifiable::Invalid(invalid) => odd(&invalid.to_string()),
             Unverifiable::Provider(error) => error,
+            bad => odd(&bad.to_string()),
         })?;
         if verified.typ.as_deref().is_some_and(|typ| !typ.eq_ignore_ascii_case("JWT")) {
             return Err(odd("typ is that of another kind of token"));

@@ -5,7 +5,7 @@ use http::header::CONTENT_TYPE;
 use serde_json::json;
 use vestibule::demo::provider::JwtMutation::{RemoveClaim, SetClaim, Sign};
 use vestibule::demo::provider::Kind::{Close, HeaderSet, IdToken, JsonRemove, JsonSet, Status};
-use vestibule::demo::provider::{Endpoint, Kind, Options, SignWith};
+use vestibule::demo::provider::{Endpoint, Kind, Mutation, Options, SignWith};
 use vestibule::provider::Error;
 
 use super::stage::{Stage, refused};
@@ -111,4 +111,28 @@ async fn table_x_answers_that_renew() {
     }
     stage.lie(Endpoint::Token, JsonRemove("id_token"));
     assert!(stage.refresh(&grant).await.unwrap().id_token.is_none(), "X12");
+}
+
+#[tokio::test]
+async fn a_rotated_refresh_token_is_not_lost_for_want_of_keys() {
+    let stage = Stage::new().await;
+    let grant = stage.login().await.unwrap();
+    stage.op.rotate_keys().unwrap();
+    stage.op.mutate(Mutation::always(Endpoint::Jwks, Status(StatusCode::INTERNAL_SERVER_ERROR)));
+    let renewal = stage.refresh(&grant).await.unwrap();
+    assert!(renewal.id_token.is_none(), "what could not be verified is left out");
+    let rotated = renewal.refresh_token.unwrap();
+    stage.op.clear_mutations();
+    stage.clock.shift(60);
+    let renewal = stage.client.refresh(&rotated, &grant.claims, stage.now()).await.unwrap();
+    assert!(renewal.id_token.is_some());
+    assert_eq!(stage.op.reuses(), 0);
+}
+
+#[tokio::test]
+async fn px_18_an_auth_time_that_login_did_not_say_may_come_later() {
+    let stage = Stage::new().await;
+    stage.lie(Endpoint::Token, IdToken(RemoveClaim("auth_time")));
+    let grant = stage.login().await.unwrap();
+    assert!(stage.refresh(&grant).await.unwrap().id_token.is_some());
 }
