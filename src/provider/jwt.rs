@@ -140,3 +140,6 @@ const fn jose(alg: SigningAlg) -> jsonwebtoken::Algorithm {
         SigningAlg::EdDSA => Algorithm::EdDSA,
     }
 }
+
+#[cfg(test)]
+mod tests;

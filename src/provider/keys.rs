@@ -216,3 +216,6 @@ fn without_ambiguous(keys: Vec<Key>) -> Vec<Key> {
     }
     kept
 }
+
+#[cfg(test)]
+mod tests;

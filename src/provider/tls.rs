@@ -36,3 +36,6 @@ pub(super) fn client_config(ca: Option<&[u8]>) -> Result<ClientConfig, String> {
         .map_err(|error| error.to_string())?;
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
+
+#[cfg(test)]
+mod tests;

@@ -273,3 +273,6 @@ fn failure(error: &hyper_util::client::legacy::Error) -> Failure {
     }
     Failure::Unreachable(super::connect::causes(error))
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,7 @@ use vestibule::provider::Ask;
 use super::stage::{Stage, ask, refused};
 
 /// What table I names: each token is bent, and the login must fail for that reason, before userinfo is asked.
+#[expect(clippy::too_many_lines, reason = "a table")]
 #[tokio::test]
 async fn table_i_bad_id_tokens() {
     let stage = Stage::new().await;

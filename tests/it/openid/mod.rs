@@ -4,6 +4,7 @@ mod discovery;
 mod id_token;
 mod keys;
 mod login;
+mod push;
 mod refresh;
 mod stage;
 mod token;
