@@ -18,6 +18,8 @@ h1{font-size:1.5rem;line-height:1.25}\
 a.action,button{display:inline-block;font:inherit;padding:.5rem 1rem;border:1px solid;border-radius:.375rem;\
 background:none;color:inherit;text-decoration:none;cursor:pointer}\
 a.action:focus-visible,button:focus-visible{outline:3px solid Highlight;outline-offset:2px}\
+a.first{background:#1d4ed8;border-color:#1d4ed8;color:#fff}\
+ul.choices{list-style:none;padding:0;display:grid;gap:.5rem;justify-items:start}\
 .facts{margin-top:2.5rem;font-size:.875rem;opacity:.75}";
 
 /// The policy of all our answers: nothing but that style, no frame around it, no script in it.
@@ -69,8 +71,7 @@ pub fn error_page(reason: Reason, asker: &Asker<'_>) -> String {
     let (title, text) = words(reason, asker);
     let mut body = format!("<p>{}</p>\n", escape(text));
     if let (true, Some(url)) = (offers_login(reason), asker.login_url) {
-        let _ =
-            writeln!(body, "<p><a class=\"action\" href=\"{}\">{}</a></p>", escape(url), login_label(reason, asker));
+        let _ = writeln!(body, "<p><a class=\"action first\" href=\"{}\">{}</a></p>", escape(url), login_label(reason));
     }
     let _ = writeln!(
         body,
@@ -98,12 +99,8 @@ fn offers_login(reason: Reason) -> bool {
     )
 }
 
-fn login_label(reason: Reason, asker: &Asker<'_>) -> &'static str {
-    match (reason, asker.kind) {
-        (Reason::LoginRequired, crate::web::Kind::Form) => "Sign in",
-        (Reason::LoginRequired, _) => "Sign in",
-        _ => "Start again",
-    }
+fn login_label(reason: Reason) -> &'static str {
+    if reason == Reason::LoginRequired { "Sign in" } else { "Start again" }
 }
 
 fn words(reason: Reason, asker: &Asker<'_>) -> (&'static str, &'static str) {

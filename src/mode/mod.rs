@@ -153,6 +153,14 @@ impl Route {
         }
     }
 
+    /// [`login_url`](Self::login_url), leading back to `here`, a path with its query.
+    #[must_use]
+    pub fn login_url_back_to(&self, site: usize, here: &str) -> Option<String> {
+        match self {
+            Self::AuthCode(route) => route.login_url_back_to(site, here),
+        }
+    }
+
     /// Whether clients of this place call `.json()` on an answer that they have not looked at.
     #[must_use]
     pub const fn is_unseen(&self, place: Place, method: &http::Method) -> bool {

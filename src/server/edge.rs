@@ -10,6 +10,7 @@ use http::header::{
     CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, HOST, HeaderMap, HeaderName, HeaderValue, REFERRER_POLICY,
     X_CONTENT_TYPE_OPTIONS,
 };
+use http::uri::PathAndQuery;
 use http::{Method, Request, Response, StatusCode, request};
 use hyper::body::Incoming;
 use hyper::service::Service as _;
@@ -57,6 +58,8 @@ struct Visit<'a> {
     wants: Wants,
     method: Method,
     origin: Option<HeaderValue>,
+    /// What a navigation asked for, so that the page of a refusal can lead back to it.
+    here: Option<PathAndQuery>,
 }
 
 impl Edge {
@@ -90,7 +93,9 @@ impl Edge {
             Ok(found) => {
                 let in_flight = found.metrics.in_flight();
                 let method = head.method.clone();
-                let mut visit = Visit { place: found.place, kind, wants, method, origin: None, found };
+                let navigates = kind == Kind::Navigation && matches!(found.place, Some(Place::Rule(_)));
+                let here = head.uri.path_and_query().filter(|_| navigates).cloned();
+                let mut visit = Visit { place: found.place, kind, wants, method, origin: None, here, found };
                 let request = (head, body, Arc::clone(&request_id));
                 let response = self.visit(&mut visit, request, peer.ip()).await;
                 let label = visit.place.map_or("none", Place::label);
@@ -147,7 +152,8 @@ impl Edge {
         let mut response = outcome.unwrap_or_else(|refusal| {
             log(&refusal, &request_id, Some(visit));
             let unseen = visit.place.is_some_and(|place| route.is_unseen(place, &visit.method));
-            let login_url = route.login_url(site);
+            let back = visit.here.as_ref().and_then(|here| route.login_url_back_to(site, here.as_str()));
+            let login_url = back.as_deref().or_else(|| route.login_url(site));
             answer(
                 &refusal,
                 &Asker { kind: visit.kind, wants: visit.wants, unseen, request_id: &request_id, login_url },

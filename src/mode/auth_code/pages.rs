@@ -6,7 +6,7 @@ use crate::error::page::{escape, page};
 
 /// After logout. With `next` the browser goes on by itself; the link is for those that do not.
 pub(super) fn signed_out(next: Option<&str>, home: &str) -> String {
-    let mut body = String::from("<p>You are signed out.</p>\n");
+    let mut body = String::from("<p>Your session here is over. You can close this window.</p>\n");
     let target = escape(next.unwrap_or(home));
     if next.is_some() {
         let _ = writeln!(body, "<meta http-equiv=\"refresh\" content=\"0;url={target}\">");
@@ -20,7 +20,7 @@ pub(super) fn confirm_logout(yes: &str, no: &str) -> String {
     let (yes, no) = (escape(yes), escape(no));
     let body = format!(
         "<p>You followed a link that ends your session here.</p>\n\
-         <p><a class=\"action\" href=\"{yes}\">Sign out</a> <a class=\"action\" href=\"{no}\">Stay signed in</a></p>\n"
+         <p><a class=\"action first\" href=\"{yes}\">Sign out</a> <a class=\"action\" href=\"{no}\">Stay signed in</a></p>\n"
     );
     page("Sign out?", &body)
 }

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::header::{HeaderMap, HeaderValue};
+use http::uri::PathAndQuery;
 use http::{Method, Request, Response, StatusCode};
 
 use crate::config::{Authorization, PathRule, Scheme, Unauthenticated};
@@ -93,16 +94,21 @@ impl AuthCode {
 
     /// 302 to `login/start`, back to here afterwards.
     fn to_login(&self, call: &Call) -> Result<Response<Body>, Refusal> {
-        let origin = self.origin(call)?;
-        let here = call.head.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-        // A target that login would refuse (a path that two readers understand differently) leads home instead.
-        let back = ReturnTo::parse(here, origin, &self.mode.allowed_redirects);
-        let start = ReturnTo::from_config(&self.url(call, "login/start")?);
-        let target = match &back {
-            Some(back) => start.with_parameters(&[("redirect", back.as_str())]),
-            None => start.as_str().to_owned(),
-        };
+        let here = call.head.uri.path_and_query().map_or("/", PathAndQuery::as_str);
+        let target = self.login_url_back_to(call.site, here).ok_or_else(|| Refusal::new(Reason::HostMismatch))?;
         redirect(StatusCode::FOUND, &target)
+    }
+
+    /// `login/start` as an absolute URL that leads back to `here`, a path with its query.
+    #[must_use]
+    pub fn login_url_back_to(&self, site: usize, here: &str) -> Option<String> {
+        let start = self.login_url(site)?;
+        let origin = self.config.public_urls.get(site)?;
+        // A target that login would refuse (a path that two readers understand differently) leads home instead.
+        let Some(back) = ReturnTo::parse(here, origin, &self.mode.allowed_redirects) else {
+            return Some(start.to_owned());
+        };
+        Some(ReturnTo::from_config(start).with_parameters(&[("redirect", back.as_str())]))
     }
 }
 
