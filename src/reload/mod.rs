@@ -100,7 +100,7 @@ impl Sidecar {
             .await
             .map_err(|(listen, error)| StartError::Bind(listen, error))?;
         listeners.commit(prepared);
-        lasting.metrics.config_reload("applied", lasting.clock.now());
+        lasting.metrics.config_reload("success", lasting.clock.now());
         readiness.set_ready();
         let house = Arc::new(House {
             config_path,
@@ -242,7 +242,7 @@ impl House {
                 followed.serving = fingerprint;
                 followed.refused = None;
                 warn_of(&loaded.report);
-                self.lasting.metrics.config_reload("applied", self.lasting.clock.now());
+                self.lasting.metrics.config_reload("success", self.lasting.clock.now());
                 let milliseconds = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
                 info!(milliseconds, routes = config.routes.len(), "configuration reloaded");
             }
@@ -285,7 +285,7 @@ impl House {
     fn refuse(&self, why: String, followed: &mut Followed) {
         if followed.refused.as_ref() != Some(&why) {
             error!(config = %self.config_path.display(), report = why, "configuration refused, the old one stays");
-            self.lasting.metrics.config_reload("rejected", self.lasting.clock.now());
+            self.lasting.metrics.config_reload("failure", self.lasting.clock.now());
             followed.refused = Some(why);
         }
     }
