@@ -1,180 +1,106 @@
 //! The OpenID Foundation's modules for relying parties (plans "Basic RP" and "Config RP"), one test a module, by name.
 //!
-//! Each is run against the side of ours that speaks with the provider. A module that must be refused is refused before
-//! userinfo is asked, as the suite judges it, and a clean login afterwards succeeds.
-
-use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::Duration;
+//! The suite judges by which endpoints are called: what must be refused is refused before userinfo is asked. Here it
+//! also leaves no session and no cookie (G4), and a clean login afterwards succeeds (G2).
 
 use serde_json::json;
-use tokio_util::task::TaskTracker;
-use url::Url;
-use vestibule::config::{self, Name, Secret, SigningAlg, Userinfo};
 use vestibule::demo::provider::{
-    self as demo, Algorithm, Authentication, DemoProvider, Endpoint, JwtMutation, KeySet, Kind, Mutation, Options,
-    SignWith,
+    Algorithm, Authentication, Endpoint, JwtMutation, KeySet, Kind, Mutation, Options, SignWith,
 };
-use vestibule::metrics::Metrics;
-use vestibule::provider::{Ask, Client, Error, Grant, Provider, Surroundings};
-use vestibule::time::Clock;
-use vestibule::web::Query;
 
-use crate::world::browser::{self, Browser, Destination, Hosts};
-use crate::world::{log, unique};
+use crate::world::World;
+use crate::world::answer::Answer;
 
-const CALLBACK: &str = "https://app.test/login/end";
-const SECRET: &str = "a client secret: with characters & that = need + escaping";
-
-/// A relying party, its provider and a browser between them.
-struct Party {
-    provider: DemoProvider,
-    client: Client,
-    browser: Browser,
-    clock: Clock,
+async fn world_with(adjust: impl FnOnce(&mut Options) + Send + 'static) -> World {
+    World::builder().provider(adjust).start().await
 }
 
-impl Party {
-    async fn new() -> Self {
-        Self::with(|_| {}).await
-    }
-
-    async fn with(adjust: impl FnOnce(&mut Options)) -> Self {
-        log::capture();
-        let clock = Clock::default();
-        let registration =
-            demo::Client::confidential("web", SECRET).only(&[Authentication::Basic]).redirect_uri(CALLBACK);
-        let mut options =
-            Options { clock: clock.clone(), canary: unique(), clients: vec![registration], ..Options::default() };
-        adjust(&mut options);
-        let provider = DemoProvider::start(options).await.unwrap();
-        let client = client(provider.issuer(), &clock);
-        let hosts = Hosts::default();
-        hosts.put(&provider.address().to_string(), Destination::Direct(provider.address()));
-        let browser = Browser::new(browser::Surroundings {
-            hosts,
-            clock: clock.clone(),
-            transcript: Default::default(),
-            log_position: log::position(),
-            home: Url::parse("https://app.test/").unwrap(),
-        });
-        Self { provider, client, browser, clock }
-    }
-
-    /// A login from the first redirect to the last answer.
-    async fn login(&self) -> Result<Grant, Error> {
-        let ask = Ask { redirect_uri: CALLBACK.to_owned(), ..Ask::default() };
-        let (url, attempt) = self.client.begin(&ask, self.clock.now()).await?;
-        let url = format!("{url}&login_hint=alice");
-        let callback = self.browser.navigate(&url).stop_before("/login/end").await.is(303).location();
-        let query = Query::parse(callback.query().unwrap());
-        let callback = self.client.accept(attempt, &query, self.clock.now())?;
-        self.client.exchange(callback, self.clock.now()).await
-    }
-
-    /// Asserts that a lie in the ID token is refused before userinfo is asked, and that the truth is not.
-    async fn refuses(&self, lie: JwtMutation) {
-        let text = format!("{lie:?}");
-        self.provider.mutate(Mutation::next(Endpoint::Token, Kind::IdToken(lie)));
-        let asked = self.provider.count(Endpoint::Userinfo);
-        match self.login().await {
-            Err(Error::Unacceptable(_)) => {}
-            Err(error) => panic!("{text}: refused as {error}"),
-            Ok(_) => panic!("{text}: accepted"),
-        }
-        assert_eq!(self.provider.count(Endpoint::Userinfo), asked, "{text}: userinfo was asked");
-        assert_eq!(self.login().await.unwrap().subject, "alice-0001");
-    }
+/// A login without the picker, wherever it ends.
+async fn login(world: &World) -> Answer {
+    world.browser.navigate("/login/start?login_hint=alice").await
 }
 
-fn client(issuer: &str, clock: &Clock) -> Client {
-    let config = Arc::new(config::Provider {
-        name: Name::parse("corp").unwrap(),
-        issuer: issuer.to_owned(),
-        backchannel: None,
-        clock_skew: Duration::from_secs(60),
-        ca: None,
-        signing_algs: vec![
-            SigningAlg::RS256,
-            SigningAlg::PS256,
-            SigningAlg::ES256,
-            SigningAlg::ES384,
-            SigningAlg::EdDSA,
-        ],
-        max_stale: Duration::from_secs(24 * 3600),
-        required_for_ready: false,
-    });
-    let surroundings =
-        Surroundings { clock: clock.clone(), metrics: Arc::new(Metrics::new()), tasks: TaskTracker::new() };
-    let registration = Arc::new(config::Client {
-        provider: Arc::clone(&config),
-        client_id: "web".to_owned(),
-        client_secret: Some(Secret::new(SECRET.to_owned())),
-        token_endpoint_auth_method: None,
-        scopes: ["openid", "profile", "email"].map(str::to_owned).to_vec(),
-        authorization_params: BTreeMap::new(),
-        userinfo: Userinfo::Auto,
-        additional_audiences: Vec::new(),
-        id_token_hint: true,
-        require_at_hash: false,
-    });
-    Client { provider: Provider::start(config, surroundings), registration }
+/// A login that succeeds.
+async fn logs_in(world: &World) {
+    login(world).await.is(200).at("https://app.test/");
+    world.browser.get("/userinfo").await.is(200);
+}
+
+/// Asserts that a lie told at `at` is refused, with nothing left behind.
+async fn refuses(world: &World, at: Endpoint, lie: Kind) {
+    world.provider.mutate(Mutation::next(at, lie));
+    login(world).await.refused(502, "login_failed");
+    assert_eq!(world.browser.cookies(), [], "a refused login leaves a cookie");
+    world.browser.get("/api/me").await.refused(401, "login_required");
+    assert_eq!(world.upstream.count(), 0);
+}
+
+/// A world in which a lie in the ID token is refused before userinfo is asked.
+async fn refuses_id_token(lies: impl IntoIterator<Item = JwtMutation>) {
+    let world = World::start().await;
+    for lie in lies {
+        refuses(&world, Endpoint::Token, Kind::IdToken(lie)).await;
+        assert_eq!(world.provider.count(Endpoint::Userinfo), 0);
+    }
+    world.still_works().await;
+    world.finish().await;
 }
 
 /// oidcc-client-test
 #[tokio::test]
 async fn oidcc_client_test() {
-    let party = Party::new().await;
-    let grant = party.login().await.unwrap();
-    assert_eq!(grant.subject, "alice-0001");
-    for endpoint in [Endpoint::Discovery, Endpoint::Authorize, Endpoint::Token, Endpoint::Userinfo] {
-        assert_eq!(party.provider.count(endpoint), 1, "{endpoint:?}");
+    let world = World::start().await;
+    logs_in(&world).await;
+    for endpoint in [Endpoint::Authorize, Endpoint::Token, Endpoint::Userinfo] {
+        assert_eq!(world.provider.count(endpoint), 1, "{endpoint:?}");
     }
+    world.finish().await;
 }
 
 /// oidcc-client-test-invalid-iss
 #[tokio::test]
 async fn invalid_iss() {
-    let party = Party::new().await;
-    party.refuses(JwtMutation::SetClaim("iss", json!("https://evil.test"))).await;
+    refuses_id_token([JwtMutation::SetClaim("iss", json!("https://evil.test"))]).await;
 }
 
 /// oidcc-client-test-missing-sub
 #[tokio::test]
 async fn missing_sub() {
-    Party::new().await.refuses(JwtMutation::RemoveClaim("sub")).await;
+    refuses_id_token([JwtMutation::RemoveClaim("sub")]).await;
 }
 
 /// oidcc-client-test-invalid-aud
 #[tokio::test]
 async fn invalid_aud() {
-    Party::new().await.refuses(JwtMutation::SetClaim("aud", json!("another"))).await;
+    refuses_id_token([JwtMutation::SetClaim("aud", json!("another"))]).await;
 }
 
 /// oidcc-client-test-missing-iat
 #[tokio::test]
 async fn missing_iat() {
-    Party::new().await.refuses(JwtMutation::RemoveClaim("iat")).await;
+    refuses_id_token([JwtMutation::RemoveClaim("iat")]).await;
 }
 
 /// oidcc-client-test-kid-absent-single-jwks
 #[tokio::test]
 async fn kid_absent_single_jwks() {
-    let party = Party::with(|options| options.keys = KeySet::Single).await;
-    party
+    let world = world_with(|options| options.keys = KeySet::Single).await;
+    world
         .provider
         .mutate(Mutation::next(Endpoint::Token, Kind::IdToken(JwtMutation::RemoveHeader("kid"))));
-    party.login().await.unwrap();
+    logs_in(&world).await;
+    world.finish().await;
 }
 
 /// oidcc-client-test-kid-absent-multiple-jwks: one of the keys fits the algorithm and is tried.
 #[tokio::test]
 async fn kid_absent_multiple_jwks() {
-    let party = Party::with(|options| options.keys = KeySet::Usual).await;
-    party
+    let world = world_with(|options| options.keys = KeySet::Usual).await;
+    world
         .provider
         .mutate(Mutation::next(Endpoint::Token, Kind::IdToken(JwtMutation::RemoveHeader("kid"))));
-    party.login().await.unwrap();
+    logs_in(&world).await;
+    world.finish().await;
 }
 
 /// oidcc-client-test-idtoken-sig-rs256, and the other algorithms that are accepted by default (I01).
@@ -182,114 +108,119 @@ async fn kid_absent_multiple_jwks() {
 async fn idtoken_sig_rs256() {
     use Algorithm::{ES256, ES384, EdDSA, PS256, RS256};
     for signing in [RS256, PS256, ES256, ES384, EdDSA] {
-        let party = Party::with(|options| options.signing = signing).await;
-        party.login().await.unwrap_or_else(|error| panic!("{signing:?}: {error}"));
+        let world = world_with(move |options| options.signing = signing).await;
+        logs_in(&world).await;
+        world.finish().await;
     }
 }
 
-/// oidcc-client-test-idtoken-sig-none: we refuse, which the suite allows.
+/// oidcc-client-test-idtoken-sig-none, in both plans: we refuse, which the suite allows.
 #[tokio::test]
 async fn idtoken_sig_none() {
-    Party::new().await.refuses(JwtMutation::Sign(SignWith::Nothing)).await;
+    refuses_id_token([JwtMutation::Sign(SignWith::Nothing)]).await;
 }
 
 /// oidcc-client-test-invalid-sig-rs256
 #[tokio::test]
 async fn invalid_sig_rs256() {
-    let party = Party::new().await;
-    party.refuses(JwtMutation::FlipBit(2)).await;
-    party.refuses(JwtMutation::Sign(SignWith::Stranger)).await;
+    refuses_id_token([JwtMutation::FlipBit(2), JwtMutation::Sign(SignWith::Stranger)]).await;
 }
 
 /// oidcc-client-test-userinfo-invalid-sub: userinfo is asked, and the login refused for what it says (CB-18).
 #[tokio::test]
 async fn userinfo_invalid_sub() {
-    let party = Party::new().await;
-    party.provider.mutate(Mutation::next(Endpoint::Userinfo, Kind::JsonSet("sub", json!("bob-0001"))));
-    assert!(matches!(party.login().await, Err(Error::Unacceptable(_))));
-    assert_eq!(party.provider.count(Endpoint::Userinfo), 1);
-    party.login().await.unwrap();
+    let world = World::start().await;
+    refuses(&world, Endpoint::Userinfo, Kind::JsonSet("sub", json!("bob-0001"))).await;
+    assert_eq!(world.provider.count(Endpoint::Userinfo), 1);
+    world.still_works().await;
+    world.finish().await;
 }
 
 /// oidcc-client-test-nonce-invalid
 #[tokio::test]
 async fn nonce_invalid() {
-    let party = Party::new().await;
-    party.refuses(JwtMutation::SetClaim("nonce", json!("another"))).await;
-    party.refuses(JwtMutation::RemoveClaim("nonce")).await;
+    refuses_id_token([JwtMutation::SetClaim("nonce", json!("another")), JwtMutation::RemoveClaim("nonce")]).await;
 }
 
 /// oidcc-client-test-scope-userinfo-claims
 #[tokio::test]
 async fn scope_userinfo_claims() {
-    let party = Party::new().await;
-    let grant = party.login().await.unwrap();
-    assert_eq!(grant.userinfo["email"], "alice@example.com");
-    let asked = party.provider.journal();
-    let asked = asked.iter().find(|seen| seen.endpoint == Endpoint::Authorize).unwrap();
-    assert_eq!(asked.parameter("scope"), Some("openid profile email"));
-    let userinfo = party.provider.journal().into_iter().find(|seen| seen.endpoint == Endpoint::Userinfo).unwrap();
+    let world = World::start().await;
+    logs_in(&world).await;
+    assert_eq!(world.browser.get("/userinfo").await.is(200).json()["email"], "alice@example.com");
+    let journal = world.provider.journal();
+    let asked = |endpoint| journal.iter().find(|seen| seen.endpoint == endpoint).unwrap();
+    assert_eq!(asked(Endpoint::Authorize).parameter("scope"), Some("openid profile email"));
+    let userinfo = asked(Endpoint::Userinfo);
     assert_eq!((userinfo.authentication, userinfo.parameters.len()), (Authentication::Bearer, 0));
+    world.finish().await;
 }
 
 /// oidcc-client-test-client-secret-basic (OG-8): the provider takes nothing else here.
 #[tokio::test]
 async fn client_secret_basic() {
-    let party = Party::new().await;
-    party.login().await.unwrap();
-    let seen = party.provider.journal().into_iter().find(|seen| seen.endpoint == Endpoint::Token).unwrap();
+    let world = world_with(|options| options.clients[0].methods = vec![Authentication::Basic]).await;
+    logs_in(&world).await;
+    let seen = world.provider.journal().into_iter().find(|seen| seen.endpoint == Endpoint::Token).unwrap();
     assert_eq!(seen.authentication, Authentication::Basic);
     assert_eq!(seen.parameter("client_secret"), None);
+    world.finish().await;
 }
 
 /// oidcc-client-test-discovery-openid-config
 #[tokio::test]
 async fn discovery_openid_config() {
-    let party = Party::new().await;
-    party.login().await.unwrap();
-    assert_eq!(party.provider.count(Endpoint::Discovery), 1);
+    let world = World::start().await;
+    logs_in(&world).await;
+    assert_eq!(world.provider.count(Endpoint::Discovery), 1);
+    world.finish().await;
 }
 
 /// oidcc-client-test-discovery-jwks-uri-keys: the path of the keys is another in every run.
 #[tokio::test]
 async fn discovery_jwks_uri_keys() {
-    let (one, other) = (Party::new().await, Party::new().await);
-    assert_ne!(
-        one.provider.url(Endpoint::Jwks).rsplit_once('/').unwrap().1,
-        other.provider.url(Endpoint::Jwks).rsplit_once('/').unwrap().1
-    );
-    one.login().await.unwrap();
-    other.login().await.unwrap();
-    assert_eq!((one.provider.count(Endpoint::Jwks), other.provider.count(Endpoint::Jwks)), (1, 1));
+    let mut tails = Vec::new();
+    for _ in 0..2 {
+        let world = World::start().await;
+        logs_in(&world).await;
+        assert_eq!(world.provider.count(Endpoint::Jwks), 1);
+        tails.push(world.provider.url(Endpoint::Jwks).rsplit_once('/').unwrap().1.to_owned());
+        world.finish().await;
+    }
+    assert_ne!(tails[0], tails[1]);
 }
 
 /// oidcc-client-test-discovery-issuer-mismatch (OG-5): no login is begun.
 #[tokio::test]
 async fn discovery_issuer_mismatch() {
-    let party = Party::new().await;
-    let lie = json!(format!("{}/", party.provider.issuer()));
-    party.provider.mutate(Mutation::always(Endpoint::Discovery, Kind::JsonSet("issuer", lie)));
-    assert!(party.login().await.is_err());
-    assert_eq!(party.provider.count(Endpoint::Authorize), 0);
+    let world = World::start().await;
+    let lie = json!(format!("{}/", world.provider.issuer()));
+    world.provider.mutate(Mutation::always(Endpoint::Discovery, Kind::JsonSet("issuer", lie)));
+    world.edit(|toml| toml.set("providers.corp", "clock_skew", "\"59s\"")).await;
+    login(&world).await.refused(503, "provider_unavailable");
+    assert_eq!(world.provider.count(Endpoint::Authorize), 0);
+    world.finish().await;
 }
 
 /// oidcc-client-test-signing-key-rotation-just-before-signing
 #[tokio::test]
 async fn signing_key_rotation_just_before_signing() {
-    let party = Party::new().await;
-    party.provider.mutate(Mutation::next(Endpoint::Token, Kind::RotateKeys));
-    party.login().await.unwrap();
+    let world = World::start().await;
+    world.provider.mutate(Mutation::next(Endpoint::Token, Kind::RotateKeys));
+    logs_in(&world).await;
+    world.finish().await;
 }
 
 /// oidcc-client-test-signing-key-rotation (K23): the second login costs one more fetch, the third none.
 #[tokio::test]
 async fn signing_key_rotation() {
-    let party = Party::new().await;
-    party.login().await.unwrap();
-    let fetched = party.provider.count(Endpoint::Jwks);
-    party.provider.rotate_keys().unwrap();
-    party.login().await.unwrap();
-    party.login().await.unwrap();
-    assert_eq!(party.provider.count(Endpoint::Jwks), fetched + 1);
-    assert_eq!(party.provider.count(Endpoint::Userinfo), 3);
+    let world = World::start().await;
+    logs_in(&world).await;
+    let fetched = world.provider.count(Endpoint::Jwks);
+    world.provider.rotate_keys().unwrap();
+    logs_in(&world).await;
+    logs_in(&world).await;
+    assert_eq!(world.provider.count(Endpoint::Jwks), fetched + 1);
+    assert_eq!(world.provider.count(Endpoint::Userinfo), 3);
+    world.finish().await;
 }

@@ -12,6 +12,7 @@
 mod architecture;
 mod config;
 mod conformance;
+mod kit;
 mod openid;
 mod provider;
 mod readme;

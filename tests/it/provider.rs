@@ -45,6 +45,7 @@ async fn stage() -> Stage {
         transcript: Default::default(),
         log_position: log::position(),
         home: Url::parse("https://app.test/").unwrap(),
+        jars: Default::default(),
     });
     Stage { provider, browser, clock }
 }

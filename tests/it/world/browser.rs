@@ -71,6 +71,8 @@ pub struct Surroundings {
     pub log_position: usize,
     /// The origin that relative URLs belong to.
     pub home: Url,
+    /// The jars of all browsers, for the oracle.
+    pub jars: Arc<Mutex<Vec<Arc<Mutex<Jar>>>>>,
 }
 
 /// One browser: one jar. Clones are tabs of the same one.
@@ -105,7 +107,7 @@ pub struct Ask {
 impl Browser {
     /// A fresh browser.
     pub fn new(around: Surroundings) -> Self {
-        Self { around, jar: Arc::default() }
+        Self::holding(around, Jar::default())
     }
 
     /// The user types an address; redirects are followed.
@@ -196,7 +198,13 @@ impl Browser {
     /// Another browser that holds a copy of all cookies: a thief.
     pub fn copy(&self) -> Self {
         let jar = self.jar.lock().unwrap().clone();
-        Self { around: self.around.clone(), jar: Arc::new(Mutex::new(jar)) }
+        Self::holding(self.around.clone(), jar)
+    }
+
+    fn holding(around: Surroundings, jar: Jar) -> Self {
+        let jar = Arc::new(Mutex::new(jar));
+        around.jars.lock().unwrap().push(Arc::clone(&jar));
+        Self { around, jar }
     }
 
     /// Cookies that were not taken, and why.

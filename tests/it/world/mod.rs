@@ -9,15 +9,231 @@
 
 pub mod answer;
 pub mod browser;
+mod builder;
 pub mod canary;
 pub mod jar;
 pub mod log;
+mod oracle;
 pub mod raw;
 pub mod site;
 pub mod toml;
 pub mod upstream;
 
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+use vestibule::config::Listen;
+use vestibule::demo::provider::DemoProvider;
+use vestibule::reload::{Options, Sidecar};
+use vestibule::time::Clock;
+
+use answer::Answer;
+use browser::{Browser, Destination, Surroundings};
+use builder::Builder;
+use raw::Raw;
+use toml::Toml;
+use upstream::EchoUpstream;
+
+/// Where the routes of a world listen, as its config file says.
+const ROUTES: &str = "127.0.0.1:0";
+
+/// Where its metrics listen; another address, because one listener is one address and port.
+const METRICS: &str = "127.0.0.2:0";
+
+/// Provider, upstream, sidecar and browser.
+pub struct World {
+    /// The provider; drive it through its handle.
+    pub provider: DemoProvider,
+    /// The API behind `/api/`.
+    pub upstream: EchoUpstream,
+    /// A user's browser, without cookies yet.
+    pub browser: Browser,
+    /// The clock of all of them.
+    pub clock: Clock,
+    around: Surroundings,
+    sidecar: Option<Sidecar>,
+    toml: Mutex<Toml>,
+    dir: TempDir,
+    canary: String,
+    panics: usize,
+    finished: bool,
+}
+
+/// What came of an edit of the config file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Edit {
+    /// The new one serves.
+    Served,
+    /// The old one still does.
+    Refused,
+}
+
+impl World {
+    /// A world with one auth-code route at `https://app.test`.
+    pub async fn start() -> Self {
+        Self::builder().start().await
+    }
+
+    /// A world that differs from that.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// Another browser, of another person or of a thief.
+    pub fn new_browser(&self) -> Browser {
+        Browser::new(self.around.clone())
+    }
+
+    /// Puts another host in front of the sidecar.
+    pub async fn add_host(&self, host: &str, front_end: bool) {
+        let sidecar = self.address().await;
+        self.around.hosts.put(host, Destination::Caddy { sidecar, front_end });
+    }
+
+    /// Puts a server without anything in front on the browsers' map.
+    pub fn add_server(&self, host: &str, address: SocketAddr) {
+        self.around.hosts.put(host, Destination::Direct(address));
+    }
+
+    /// The running sidecar.
+    pub fn sidecar(&self) -> &Sidecar {
+        self.sidecar.as_ref().expect("the sidecar runs")
+    }
+
+    /// Where the routes are served.
+    pub async fn address(&self) -> SocketAddr {
+        self.bound(ROUTES).await
+    }
+
+    /// Where a listener of the config file was bound.
+    pub async fn bound(&self, listen: &str) -> SocketAddr {
+        let asked = Listen::Tcp(listen.parse().unwrap());
+        match self.sidecar().addresses().await.get(&asked) {
+            Some(Listen::Tcp(address)) => *address,
+            other => panic!("{listen} is bound to {other:?}"),
+        }
+    }
+
+    /// A connection to the sidecar for bytes of one's own.
+    pub async fn raw(&self) -> Raw {
+        Raw::connect(self.address().await).await
+    }
+
+    /// A path of the metrics listener.
+    pub async fn admin(&self, path: &str) -> Answer {
+        let host = self.bound(METRICS).await;
+        self.around.hosts.put(&host.to_string(), Destination::Direct(host));
+        self.new_browser().navigate(&format!("http://{host}{path}")).without_metadata().stay().await
+    }
+
+    /// The sum of a metric's samples whose labels include all of `labels`; 0 when there is none.
+    pub async fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        let text = self.admin("/metrics").await.is(200).text();
+        let wanted: Vec<String> = labels.iter().map(|(label, value)| format!("{label}=\"{value}\"")).collect();
+        let samples = text.lines().filter(|line| {
+            let rest = line.strip_prefix(name).unwrap_or("x");
+            rest.starts_with([' ', '{']) && wanted.iter().all(|label| rest.contains(label.as_str()))
+        });
+        samples.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+    }
+
+    /// The log of this world's time.
+    pub fn log(&self) -> String {
+        log::since(self.around.log_position)
+    }
+
+    /// The folder of the config file.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    fn config_path(&self) -> PathBuf {
+        self.dir.path().join("vestibule.toml")
+    }
+
+    /// Replaces the config file in one step, and waits until the new one serves or was refused.
+    pub async fn edit(&self, edit: impl FnOnce(&mut Toml) -> &mut Toml) -> Edit {
+        let text = {
+            let mut toml = self.toml.lock().unwrap();
+            edit(&mut toml);
+            toml.render()
+        };
+        self.write(&text).await
+    }
+
+    /// The same with a text of one's own.
+    pub async fn write(&self, text: &str) -> Edit {
+        let before = self.reloads().await;
+        let path = self.config_path();
+        let new = path.with_extension("new");
+        std::fs::write(&new, text).unwrap();
+        std::fs::rename(&new, &path).unwrap();
+        let start = Instant::now();
+        loop {
+            let now = self.reloads().await;
+            if now.0 > before.0 {
+                return Edit::Served;
+            }
+            if now.1 > before.1 {
+                return Edit::Refused;
+            }
+            assert!(start.elapsed() < Duration::from_secs(10), "nobody noticed the edit:\n{text}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Reloads that served, and all others.
+    async fn reloads(&self) -> (f64, f64) {
+        let all = self.metric("vestibule_config_reloads_total", &[]).await;
+        let refused = self.metric("vestibule_config_reloads_total", &[("result", "failure")]).await;
+        (all - refused, refused)
+    }
+
+    /// Stops the sidecar and starts it again on the same files.
+    pub async fn restart(&mut self) {
+        self.sidecar.take().expect("the sidecar runs").shutdown().await;
+        self.sidecar = Some(start_sidecar(&self.config_path(), &self.clock).await);
+        let sidecar = self.address().await;
+        self.around.hosts.put("app.test", Destination::Caddy { sidecar, front_end: true });
+    }
+
+    /// Asserts that nothing is stuck: a clean login of a fresh browser succeeds within two seconds (G2).
+    pub async fn still_works(&self) {
+        self.provider.clear_mutations();
+        let browser = self.new_browser();
+        let login = tokio::time::timeout(Duration::from_secs(2), browser.login("alice")).await;
+        assert!(login.is_ok(), "a clean login took more than two seconds\n{}", log::tail(self.around.log_position, 20));
+        browser.get("/api/after").await.is(200);
+    }
+
+    /// Ends the story: stops everything in order, and asks the oracle.
+    pub async fn finish(mut self) {
+        self.finished = true;
+        let found = oracle::judge(&self).await;
+        let sidecar = self.sidecar.take().expect("the sidecar runs");
+        let stopped = tokio::time::timeout(Duration::from_secs(20), sidecar.shutdown()).await;
+        assert!(stopped.is_ok(), "the sidecar does not stop");
+        assert!(found.is_empty(), "\n{}\n", found.join("\n"));
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        assert!(self.finished || std::thread::panicking(), "the story was not finished: `world.finish().await`");
+    }
+}
+
+/// Starts the sidecar as `main` would.
+async fn start_sidecar(config_path: &Path, clock: &Clock) -> Sidecar {
+    let options = Options { config_path: config_path.to_owned(), clock: clock.clone(), apply_log: Box::new(|_| {}) };
+    match Sidecar::start(options).await {
+        Ok(sidecar) => sidecar,
+        Err(error) => panic!("the sidecar does not start: {error}"),
+    }
+}
 
 /// Waits until `done`, at most ten seconds.
 #[track_caller]
