@@ -64,7 +64,7 @@ impl AuthCode {
         if !self.is_meant(call, &query, &found) {
             return self.confirmation(call, return_to.as_ref(), &found);
         }
-        let next = self.end(call, found, client, return_to).await?;
+        let (_, next) = self.end(call, found, client, return_to).await?;
         let mut response = redirect(StatusCode::FOUND, &next)?;
         self.forget(call, &mut response);
         Ok(response)
@@ -79,11 +79,11 @@ impl AuthCode {
             refusal.cookies.extend(self.sites.get(call.site).map(|site| site.session_cookie.clear()));
             return Err(refusal);
         };
-        let has_end_session = client.end_session(None, "", "").is_some();
-        let next = self.end(call, found, client, return_to).await?;
+        let (kind, next) = self.end(call, found, client, return_to).await?;
         let mut response = if call.kind == Kind::Form {
             redirect(StatusCode::SEE_OTHER, &next)?
-        } else if has_end_session {
+        } else if kind == EndKind::RpInitiated {
+            // That URL holds the hint, and whoever asks here is a script.
             let token = self.shared.departures.add(next, call.now)?;
             json_answer(&json!({ "logout_url": format!("{}?to={token}", self.url(call, "logout/go")?) }))
         } else {
@@ -114,14 +114,15 @@ impl AuthCode {
         html(pages::signed_out(next.as_deref(), &self.mode.home_url))
     }
 
-    /// Ends the session, revokes its refresh token beside the request, and says where the browser goes next.
+    /// Ends the session, revokes its refresh token beside the request, and says where the browser goes next: through the
+    /// provider, or, with [`EndKind::Local`], straight on.
     async fn end(
         &self,
         call: &Call,
         found: Found,
         client: &Client,
         return_to: Option<ReturnTo>,
-    ) -> Result<String, Refusal> {
+    ) -> Result<(EndKind, String), Refusal> {
         let session = found.session;
         let state = match &return_to {
             Some(to) => self.seal(&self.return_context(), &(call.now.plus(SEALED), to.as_str()))?,
@@ -138,7 +139,7 @@ impl AuthCode {
             self.shared.tasks.spawn(async move { client.revoke(&token).await });
         }
         let home = || return_to.map_or_else(|| self.mode.home_url.clone(), |to| to.as_str().to_owned());
-        Ok(next.map_or_else(home, Into::into))
+        Ok((kind, next.map_or_else(home, Into::into)))
     }
 
     /// Whether this navigation is surely the user's own wish: a click on a page of this origin, or on the
