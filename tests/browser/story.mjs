@@ -203,22 +203,13 @@ describe('behind a real Caddy, before a certified provider', { timeout: 180_000 
   });
 
   test('a refused upload does not leave its rest to be read as the next request', async () => {
-    const { hostname, port, host } = new URL(house.app);
-    const smuggled = `GET /check_auth HTTP/1.1\r\nHost: ${host}\r\n\r\n`.repeat(200_000);
-    const chunk = `${Buffer.byteLength(smuggled).toString(16)}\r\n${smuggled}\r\n0\r\n\r\n`;
-    const answer = await new Promise((done, fail) => {
-      const socket = connect({ host: '127.0.0.1', port, servername: hostname, rejectUnauthorized: false });
-      let text = '';
-      socket.setTimeout(20_000, () => socket.destroy(new Error('the connection was left open')));
-      socket.on('data', (data) => (text += data));
-      // Being cut off in the middle of the upload is a good end as well.
-      socket.on('error', (error) => (['EPIPE', 'ECONNRESET'].includes(error.code) ? done(text) : fail(error)));
-      socket.on('close', () => done(text));
-      socket.write(`POST /api/upload HTTP/1.1\r\nHost: ${host}\r\nOrigin: ${house.app}\r\nTransfer-Encoding: chunked\r\n\r\n`);
-      socket.write(chunk);
-    });
-    assert.equal(answer.split('HTTP/1.1 ').length - 1, 1, 'exactly one answer');
-    assert.match(answer, /^HTTP\/1\.1 401 /);
+    // Which of the two sees the end first is a race between Caddy and Vestibule, so it is run more than once.
+    const rounds = [];
+    for (let round = 0; round < 5; round += 1) rounds.push(await refusedUpload(house.app));
+    assert.deepEqual(rounds.filter((answers) => answers.length > 1), [], 'several answers to one request');
+    assert.ok(rounds.flat().length > 0, 'nobody ever answered');
+    // 502 when the rest of the body was in Caddy's way when Vestibule closed.
+    assert.ok(rounds.flat().every((status) => ['401', '502'].includes(status)), `answers: ${rounds.flat()}`);
   });
 
   test('the spy finds a token wherever one is', () => {
@@ -269,3 +260,21 @@ describe('behind a real Caddy, before a certified provider', { timeout: 180_000 
     await page.screenshot({ path: join(process.env.SCREENSHOTS, `${name}.png`) });
   }
 });
+
+/** The status codes of all answers to one upload without a session, whose body is full of requests. */
+function refusedUpload(app) {
+  const { hostname, port, host } = new URL(app);
+  const body = `GET /check_auth HTTP/1.1\r\nHost: ${host}\r\n\r\n`.repeat(200_000);
+  return new Promise((done, fail) => {
+    const socket = connect({ host: '127.0.0.1', port, servername: hostname, rejectUnauthorized: false });
+    let text = '';
+    const end = () => done([...text.matchAll(/HTTP\/1\.1 (\d+) /g)].map(([, status]) => status));
+    socket.setTimeout(20_000, () => socket.destroy(new Error('the connection was left open')));
+    socket.on('data', (data) => (text += data));
+    // Being cut off in the middle of the upload is a good end as well.
+    socket.on('error', (error) => (['EPIPE', 'ECONNRESET'].includes(error.code) ? end() : fail(error)));
+    socket.on('close', end);
+    socket.write(`POST /api/upload HTTP/1.1\r\nHost: ${host}\r\nOrigin: ${app}\r\nTransfer-Encoding: chunked\r\n\r\n`);
+    socket.write(`${Buffer.byteLength(body).toString(16)}\r\n${body}\r\n0\r\n\r\n`);
+  });
+}
