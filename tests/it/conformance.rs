@@ -33,6 +33,7 @@ async fn refuses(world: &World, at: Endpoint, lie: Kind) {
     assert_eq!(world.browser.cookies(), [], "a refused login leaves a cookie");
     world.browser.get("/api/me").await.refused(401, "login_required");
     assert_eq!(world.upstream.count(), 0);
+    assert_eq!(world.metric("vestibule_sessions_active", &[]).await, 0.0, "a refused login leaves a session");
 }
 
 /// A world in which a lie in the ID token is refused before userinfo is asked.

@@ -45,6 +45,55 @@ async fn an_edit_serves_or_is_refused() {
 }
 
 #[tokio::test]
+async fn one_clock_moves_sidecar_provider_and_browser() {
+    let world = World::start().await;
+    world.browser.login("alice").await;
+    let first = bearer(&world).await;
+    world.clock.shift(299);
+    assert_ne!(bearer(&world).await, first, "a token about to end is refreshed");
+    assert_eq!(world.provider.reuses(), 0);
+    world.clock.shift(11 * 3600);
+    world.browser.get("/api/me").await.is(401);
+    assert_eq!(world.browser.cookies(), [], "the cookie outlives the session");
+    world.finish().await;
+}
+
+async fn bearer(world: &World) -> String {
+    world.browser.get("/api/me").await.is(200);
+    world.upstream.last().header("authorization").unwrap().to_owned()
+}
+
+/// S24: with sessions in memory, a restart ends them, and the old cookie is as good as none.
+#[tokio::test]
+async fn a_restart_forgets_sessions_in_memory_without_a_failure() {
+    let mut world = World::start().await;
+    world.browser.login("alice").await;
+    world.restart().await;
+    world.browser.get("/api/me").await.refused(401, "login_required");
+    // The provider knows the browser still, so nobody is asked anything.
+    world.browser.navigate("/login/start").await.is(200).at("https://app.test/");
+    world.browser.get("/api/me").await.is(200);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_provider_that_is_down_costs_nobody_a_session() {
+    let world = World::start().await;
+    world.browser.login("alice").await;
+    world.provider.go_down().await.unwrap();
+    world.browser.get("/api/me").await.is(200);
+    world.provider.come_up().unwrap();
+    world.still_works().await;
+    world.finish().await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "the story was not finished")]
+async fn a_story_must_be_finished() {
+    let _world = World::start().await;
+}
+
+#[tokio::test]
 #[should_panic(expected = "an answer shows AccessToken")]
 async fn the_oracle_sees_a_token_that_an_upstream_gives_away() {
     let world = World::start().await;

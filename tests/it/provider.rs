@@ -280,6 +280,6 @@ async fn it_serves_loopback_only() {
     let options = Options { listen: "0.0.0.0:0".parse().unwrap(), ..Options::default() };
     assert!(DemoProvider::start(options).await.is_err());
     let stage = stage().await;
-    let request = format!("GET /realms/corp/userinfo HTTP/1.1\r\nHost: rebound.test\r\n\r\n");
+    let request = "GET /realms/corp/userinfo HTTP/1.1\r\nHost: rebound.test\r\n\r\n";
     assert_eq!(crate::world::raw::Raw::status(stage.provider.address(), request).await, 403);
 }

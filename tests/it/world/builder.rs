@@ -1,5 +1,7 @@
 //! How a world is made, and in what it may differ from the usual one.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Mutex;
 
 use url::Url;
@@ -57,8 +59,10 @@ impl Builder {
         let upstream = EchoUpstream::start().await;
 
         let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("web.secret"), &secret).unwrap();
-        let mut toml = usual(&provider, &upstream, dir.path().join("web.secret").to_str().unwrap());
+        let secret_file = dir.path().join("web.secret");
+        std::fs::write(&secret_file, &secret).unwrap();
+        std::fs::set_permissions(&secret_file, Permissions::from_mode(0o600)).unwrap();
+        let mut toml = usual(&provider, &upstream, secret_file.to_str().unwrap());
         self.config.into_iter().for_each(|adjust| {
             adjust(&mut toml);
         });

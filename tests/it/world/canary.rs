@@ -109,9 +109,8 @@ impl Search {
                 let at_home = || secret.homes.iter().any(|home| is_within_url(text, at, home));
                 if here && !known.contains(&pattern.secret) && !at_home() {
                     known.insert(pattern.secret);
-                    let from = text.floor_char_boundary(at.saturating_sub(160));
-                    let to = text.floor_char_boundary(at + 40);
-                    found.push(format!("{} ({}): …{}…", secret.name, pattern.form, &text[from..to]));
+                    let around = String::from_utf8_lossy(&bytes[at.saturating_sub(160)..bytes.len().min(at + 40)]);
+                    found.push(format!("{} ({}): …{}…", secret.name, pattern.form, around));
                 }
             }
         }
