@@ -1,5 +1,4 @@
-//! Bodies on their way through: timed, counted, without trailers where those may not pass; and the draining of what
-//! nobody will read.
+//! Bodies on their way through: timed, counted, and without trailers where those may not pass.
 
 use std::fmt;
 use std::future::Future as _;
@@ -11,7 +10,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
-use http_body_util::BodyExt as _;
 use tokio::time::{Instant, Sleep};
 
 use crate::web::{Body, BoxError};
@@ -109,14 +107,7 @@ struct Shared {
     /// Milliseconds after `started` of the last move.
     moved: AtomicU64,
     turn: AtomicU8,
-    end: Mutex<End>,
-}
-
-#[derive(Default)]
-struct End {
-    failure: Option<BodyError>,
-    /// What was given up before its end.
-    rest: Option<Body>,
+    failure: Mutex<Option<BodyError>>,
 }
 
 impl Upload {
@@ -126,7 +117,7 @@ impl Upload {
             started: Instant::now(),
             moved: AtomicU64::new(0),
             turn: AtomicU8::new(Turn::Upstream as u8),
-            end: Mutex::default(),
+            failure: Mutex::default(),
         });
         let left = max.unwrap_or(u64::MAX);
         let body = Sending { body: Timed::new(body, idle), left, shared: Arc::clone(&shared) };
@@ -145,12 +136,7 @@ impl Upload {
 
     /// Why the body ended early, if it did.
     pub(super) fn failure(&self) -> Option<BodyError> {
-        self.0.end.lock().unwrap_or_else(PoisonError::into_inner).failure
-    }
-
-    /// What was not read when the request was given up.
-    pub(super) fn take_rest(&self) -> Option<Body> {
-        self.0.end.lock().unwrap_or_else(PoisonError::into_inner).rest.take()
+        *self.0.failure.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -169,7 +155,7 @@ impl Sending {
     }
 
     fn fail(&self, error: BodyError) -> BoxError {
-        self.shared.end.lock().unwrap_or_else(PoisonError::into_inner).failure = Some(error);
+        *self.shared.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
         error.into()
     }
 }
@@ -207,33 +193,4 @@ impl http_body::Body for Sending {
     fn size_hint(&self) -> SizeHint {
         self.body.inner.size_hint()
     }
-}
-
-impl Drop for Sending {
-    fn drop(&mut self) {
-        if !self.body.inner.is_end_stream() {
-            let rest = std::mem::take(&mut self.body.inner);
-            self.shared.end.lock().unwrap_or_else(PoisonError::into_inner).rest = Some(rest);
-        }
-    }
-}
-
-/// Reads a body that nobody wants, up to `cap` bytes and for at most `limit`, and says whether it is read to its end.
-///
-/// A refusal that leaves a body unread makes the proxy in front of us take its rest for the next request of the same
-/// client (Caddy 2.11.7), or close a connection that could be kept.
-pub async fn drain(mut body: Body, cap: u64, limit: Duration) -> bool {
-    let read = async {
-        let mut left = cap;
-        while let Some(frame) = body.frame().await {
-            let Ok(frame) = frame else { return false };
-            let length = frame.data_ref().map_or(0, Bytes::len) as u64;
-            match left.checked_sub(length) {
-                Some(rest) => left = rest,
-                None => return false,
-            }
-        }
-        true
-    };
-    tokio::time::timeout(limit, read).await.unwrap_or(false)
 }

@@ -23,8 +23,7 @@ use crate::error::{Reason, Refusal};
 use crate::metrics::{Metrics, UpstreamMetrics, UpstreamResult};
 use crate::web::Body;
 
-pub use body::drain;
-use body::{BodyError, Download, Upload};
+use body::{Download, Upload};
 use connect::Connector;
 use request::Destination;
 use wait::Failure;
@@ -34,9 +33,6 @@ const MAX_IDLE: usize = 64;
 
 /// How long an idle connection is kept. Common servers close theirs later than this or announce it by closing.
 const IDLE: Duration = Duration::from_secs(90);
-
-/// How much of a body is read that an upstream did not take before a refusal is sent, and for how long.
-const DRAIN: (u64, Duration) = (1024 * 1024, Duration::from_secs(2));
 
 /// Everything about one request that the upstream is told beside the client's own words.
 #[derive(Debug, Default)]
@@ -104,19 +100,15 @@ impl Upstream {
     /// request to the upstream too.
     ///
     /// # Errors
-    /// A [`Refusal`] with one of the upstream reasons, or with what is wrong with the request. What a refused request
-    /// still had to send was read, up to a cap.
+    /// A [`Refusal`] with one of the upstream reasons, or with what is wrong with the request.
     pub async fn forward(&self, request: Request<Body>, passage: Passage) -> Result<Response<Body>, Refusal> {
         let replace_cors = passage.replace_cors;
         let max_body = passage.max_body;
         let (mut head, body) = request.into_parts();
-        let too_large = max_body.is_some_and(|max| body.size_hint().lower() > max);
-        let judged =
-            if too_large { Err(Reason::BodyTooLarge.into()) } else { self.destination.rewrite(&mut head, passage) };
-        if let Err(refusal) = judged {
-            drain(body, DRAIN.0, DRAIN.1).await;
-            return Err(refusal);
+        if max_body.is_some_and(|max| body.size_hint().lower() > max) {
+            return Err(Reason::BodyTooLarge.into());
         }
+        self.destination.rewrite(&mut head, passage)?;
         let started = Instant::now();
         let answered = if body.is_end_stream() {
             self.send_bodiless(head).await
@@ -153,16 +145,7 @@ impl Upstream {
     async fn send_with_body(&self, head: Parts, body: Body, max: Option<u64>) -> Result<Response<Incoming>, Failure> {
         let (body, upload) = Upload::wrap(body, self.config.idle_timeout, max);
         let limits = wait::Limits { idle: self.config.idle_timeout, answer: self.config.response_timeout };
-        let answered = wait::upload(&upload, limits, self.client.request(Request::from_parts(head, body))).await;
-        // A client that went silent or away has nothing more to say.
-        let worth_reading =
-            |failure: &Failure| !matches!(failure, Failure::Body(BodyError::Silent | BodyError::Broken));
-        if answered.as_ref().is_err_and(worth_reading)
-            && let Some(rest) = upload.take_rest()
-        {
-            drain(rest, DRAIN.0, DRAIN.1).await;
-        }
-        answered
+        wait::upload(&upload, limits, self.client.request(Request::from_parts(head, body))).await
     }
 
     fn answer(&self, response: Response<Incoming>, replace_cors: bool) -> Result<Response<Body>, Refusal> {

@@ -111,7 +111,7 @@ async fn a_slow_but_steady_upload_may_take_longer_than_any_single_limit() {
 }
 
 #[tokio::test]
-async fn z15_a_body_over_the_limit_is_cut_whether_announced_or_not_and_read_to_its_end() {
+async fn z15_a_body_over_the_limit_is_cut_whether_announced_or_not() {
     let scripted = scripted(|_, mut stream| async move {
         read_rest(&mut stream).await;
     })
@@ -124,22 +124,6 @@ async fn z15_a_body_over_the_limit_is_cut_whether_announced_or_not_and_read_to_i
     let (sender, body) = fed();
     let upstream = Arc::clone(&scripted.upstream);
     let refused = tokio::spawn(async move { upstream.forward(request(Method::POST, body), limit()).await });
-    for _ in 0..40 {
-        sender.send(data("six...")).await.expect("what is over the limit is still read");
-    }
-    drop(sender);
+    while sender.send(data("six...")).await.is_ok() {}
     assert_eq!(refused.await.unwrap().unwrap_err().reason, Reason::BodyTooLarge);
-}
-
-#[tokio::test]
-async fn drain_reads_to_the_end_up_to_a_cap_and_a_deadline() {
-    let limit = Duration::from_millis(50);
-    assert!(drain(Body::Empty, 0, limit).await);
-    assert!(drain(Body::from("1234".to_owned()), 4, limit).await);
-    assert!(!drain(Body::from("12345".to_owned()), 4, limit).await);
-    let (_held, silent) = fed();
-    assert!(!drain(silent, 4, limit).await);
-    let (sender, broken) = fed();
-    sender.send(Err("reset".into())).await.unwrap();
-    assert!(!drain(broken, 4, limit).await);
 }
