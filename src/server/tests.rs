@@ -1,5 +1,6 @@
 //! Listeners and connections, byte by byte over real sockets.
 
+mod admin;
 mod framing;
 mod lifetime;
 
