@@ -105,6 +105,8 @@ pub struct Snapshot {
     pub built_at: Timestamp,
     /// The routes of each listener.
     tables: HashMap<Listen, Table>,
+    /// Each route by itself, for verdicts.
+    verdicts: HashMap<config::Name, Table>,
     providers: Vec<Arc<Provider>>,
     upstreams: Vec<Arc<Upstream>>,
 }
@@ -125,13 +127,18 @@ impl Snapshot {
             Arc::new(KeyRing::new(&config.sessions.keys).map_err(|error| error.to_string())?)
         };
         let mut routes: HashMap<Listen, Vec<Route>> = HashMap::new();
+        let mut verdicts = HashMap::new();
         for route in config.routes.values() {
-            routes.entry(route.listen.clone()).or_default().push(parts.route(route, &keys)?);
+            let running = parts.route(route, &keys)?;
+            if config.server.verdict_listen.is_some() {
+                verdicts.insert(route.name.clone(), Table::new(vec![running.clone()], &lasting.metrics));
+            }
+            routes.entry(route.listen.clone()).or_default().push(running);
         }
         let Parts { providers, upstreams, .. } = parts;
         let metrics = &lasting.metrics;
         let tables = routes.into_iter().map(|(listen, routes)| (listen, Table::new(routes, metrics))).collect();
-        Ok(Self { built_at: lasting.clock.now(), tables, providers, upstreams, config })
+        Ok(Self { built_at: lasting.clock.now(), tables, verdicts, providers, upstreams, config })
     }
 
     /// The listeners that this configuration needs for its routes.
@@ -143,6 +150,12 @@ impl Snapshot {
     #[must_use]
     pub fn table(&self, listen: &Listen) -> Option<&Table> {
         self.tables.get(listen)
+    }
+
+    /// The route that gives verdicts under `name`.
+    #[must_use]
+    pub fn verdicts(&self, name: &str) -> Option<&Table> {
+        self.verdicts.get(&config::Name::parse(name)?)
     }
 
     /// The running providers.

@@ -14,6 +14,9 @@ type Claims<'a> = BTreeMap<(&'a Listen, &'a str, String), (&'a Route, At)>;
 pub(super) fn find(server: &Section<'_>, resolved: Option<&Server>, routes: &[(Arc<Route>, &Section<'_>)]) {
     let mut claims = Claims::new();
     let mut open: Vec<&Listen> = Vec::new();
+    if let Some(resolved) = resolved {
+        own_listeners(server, resolved);
+    }
     for (route, section) in routes {
         let listen_at = if section.has("listen") { section.at("listen") } else { server.at("listen") };
         if !route.listen.is_local() && !server.has("trusted_proxies") && !open.contains(&&route.listen) {
@@ -21,16 +24,38 @@ pub(super) fn find(server: &Section<'_>, resolved: Option<&Server>, routes: &[(A
             server.cx.error(&listen_at, wrong.hint("set `trusted_proxies` in `[server]` to Caddy's address"));
             open.push(&route.listen);
         }
-        if resolved.is_some_and(|server| server.metrics_listen.as_ref() == Some(&route.listen))
-            && !is_any_port(&route.listen)
-        {
-            let wrong = Wrong::new("a route and the metrics would share one listener").also(listen_at, "the route's");
-            server.cx.error(&server.at("metrics_listen"), wrong.hint("give each its own"));
+        for (key, what, listen) in resolved.iter().flat_map(|server| special(server)) {
+            if listen == &route.listen && !is_any_port(listen) {
+                let wrong = Wrong::new(format!("a route and the {what} would share one listener"))
+                    .also(listen_at.clone(), "the route's");
+                server.cx.error(&server.at(key), wrong.hint("give each its own"));
+            }
         }
         claim(route, section, &mut claims);
     }
     for (_, section) in routes {
         refuse_loops(section, routes);
+    }
+}
+
+/// The listeners that are not for routes: key, what they serve, address.
+fn special(server: &Server) -> impl Iterator<Item = (&'static str, &'static str, &Listen)> {
+    let metrics = server.metrics_listen.iter().map(|listen| ("metrics_listen", "metrics", listen));
+    metrics.chain(server.verdict_listen.iter().map(|listen| ("verdict_listen", "verdicts", listen)))
+}
+
+/// Verdicts and metrics have different readers; and who may ask for verdicts must be said when others could.
+fn own_listeners(server: &Section<'_>, resolved: &Server) {
+    let Some(verdicts) = &resolved.verdict_listen else { return };
+    if resolved.metrics_listen.as_ref() == Some(verdicts) && !is_any_port(verdicts) {
+        let wrong = Wrong::new("verdicts and metrics would share one listener")
+            .also(server.at("metrics_listen"), "the other one");
+        server.cx.error(&server.at("verdict_listen"), wrong.hint("give each its own"));
+    }
+    if !verdicts.is_local() && !server.has("trusted_proxies") {
+        let wrong = Wrong::new("other machines can reach this listener, and nothing says which of them is Caddy");
+        let hint = "set `trusted_proxies` in `[server]` to Caddy's address, or listen on loopback or a unix socket";
+        server.cx.error(&server.at("verdict_listen"), wrong.hint(hint));
     }
 }
 

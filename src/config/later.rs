@@ -3,7 +3,6 @@
 
 /// Keys, by the place in the schema; `*` stands for a name that the operator chose.
 const KEYS: &[&str] = &[
-    "server.verdict_listen",
     "server.control",
     "server.control_token",
     "sessions.store.file",

@@ -75,6 +75,7 @@ fn resolve(root: &Section<'_>) -> Option<Config> {
         providers: Providers::resolve(root),
         upstreams: Upstreams::resolve(root),
         listen: server_section.parse("listen", Listen::parse),
+        verdicts: server_section.has("verdict_listen"),
     };
     let tables = root.tables("routes");
     let routes: Vec<_> = tables

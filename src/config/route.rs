@@ -56,6 +56,8 @@ pub(super) struct Declared {
     pub(super) upstreams: Upstreams,
     /// `server.listen`.
     pub(super) listen: Option<Listen>,
+    /// Whether verdicts are given, so that a path rule may do without an upstream.
+    pub(super) verdicts: bool,
 }
 
 impl Route {
@@ -77,7 +79,7 @@ impl Route {
             base_path: base_path.as_deref().unwrap_or_default(),
             groups_claim: groups_claim.as_deref().unwrap_or_default(),
         };
-        let paths = paths(name.as_ref(), section, &declared.upstreams, &surroundings);
+        let paths = paths(name.as_ref(), section, declared, &surroundings);
         let mode = section.choice("mode", |text| (text == "auth-code").then_some(()));
         mode?;
         Some(Self {
@@ -96,9 +98,10 @@ impl Route {
 fn paths(
     route: Option<&Name>,
     section: &Section<'_>,
-    upstreams: &Upstreams,
+    declared: &Declared,
     surroundings: &Surroundings<'_>,
 ) -> Option<Vec<Arc<PathRule>>> {
+    let upstreams = &declared.upstreams;
     // The name in upstreams written in place; a route without a legal one comes to nothing anyway.
     let nameless = Name::parse("route")?;
     let route = route.unwrap_or(&nameless);
@@ -106,6 +109,7 @@ fn paths(
     let rule = |prefix: (&str, &At), rule: &Section<'_>| {
         let own = rule.optional("upstream", |rule, key| upstreams.find(route, rule, key));
         let upstream = match own {
+            Some(None) if declared.verdicts => upstream.clone(),
             Some(None) => upstream.clone().map(|upstream| need(upstream, rule)),
             own => own,
         };
@@ -125,7 +129,8 @@ fn paths(
 fn need(upstream: Option<Arc<Upstream>>, rule: &Section<'_>) -> Option<Arc<Upstream>> {
     if upstream.is_none() {
         let wrong = Wrong::new("there is no upstream for these requests");
-        rule.cx.error(rule.header(), wrong.hint("give the route or this path rule an `upstream`"));
+        let hint = "give the route or this path rule an `upstream`, or the server a `verdict_listen`";
+        rule.cx.error(rule.header(), wrong.hint(hint));
     }
     upstream
 }

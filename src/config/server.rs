@@ -17,6 +17,8 @@ use super::section::Section;
 pub struct Server {
     /// Where `/metrics`, `/livez` and `/readyz` answer.
     pub metrics_listen: Option<Listen>,
+    /// Where verdicts for Caddy's `forward_auth` are given; absent: none are.
+    pub verdict_listen: Option<Listen>,
     /// Peers that may speak to the listeners of routes; all others get 403. Peers on a unix socket always may.
     pub trusted_proxies: Vec<IpNet>,
     /// How long requests in flight may take to finish after SIGTERM. Default 30 s.
@@ -92,13 +94,19 @@ impl Server {
             "off" => Ok(None),
             text => Listen::parse(text).map(Some),
         });
+        let verdict_listen = section.optional("verdict_listen", |section, name| section.parse(name, Listen::parse));
         let trusted_proxies = section.list("trusted_proxies", network);
         if trusted_proxies.iter().flatten().any(|network| network.prefix_len() == 0) {
             let wrong = Wrong::new("every machine that reaches a listener is trusted to say who the client is");
             section.cx.warn(&section.at("trusted_proxies"), wrong.hint("name Caddy's address"));
         }
         let drain_timeout = section.duration_or_zero("drain_timeout");
-        Some(Self { metrics_listen: metrics_listen?, trusted_proxies: trusted_proxies?, drain_timeout: drain_timeout? })
+        Some(Self {
+            metrics_listen: metrics_listen?,
+            verdict_listen: verdict_listen?,
+            trusted_proxies: trusted_proxies?,
+            drain_timeout: drain_timeout?,
+        })
     }
 }
 

@@ -64,6 +64,8 @@ families! {
         "Time from a request's head to the head of its answer.";
     http_requests_in_flight: IntGauge, 1 = "http_requests_in_flight", ["route"], NONE,
         "Requests that are not answered yet.";
+    verdicts: IntCounter, 2 = "verdicts_total", ["route", "result"], NONE,
+        "Answers to Caddy's forward_auth: allow, login, or the reason of the refusal.";
     logins_started: IntCounter, 2 = "logins_started_total", ["route", "provider"], NONE,
         "Browsers sent to a provider to log in.";
     logins: IntCounter, 3 = "logins_total", ["route", "provider", "result"], NONE,

@@ -51,6 +51,7 @@ struct RouteSeries {
     route: Box<str>,
     in_flight: IntGauge,
     known: Known<(&'static str, StatusCode), (IntCounter, Histogram)>,
+    verdicts: Known<&'static str, IntCounter>,
 }
 
 /// Counts a request as in flight for as long as it lives.
@@ -66,7 +67,13 @@ impl Drop for InFlight {
 impl RouteMetrics {
     pub(super) fn new(families: Arc<Families>, route: &str) -> Self {
         let in_flight = families.http_requests_in_flight.with([route]);
-        Self(Arc::new(RouteSeries { families, route: route.into(), in_flight, known: Known::new() }))
+        Self(Arc::new(RouteSeries {
+            families,
+            route: route.into(),
+            in_flight,
+            known: Known::new(),
+            verdicts: Known::new(),
+        }))
     }
 
     /// Counts a request as in flight until the guard is dropped.
@@ -91,8 +98,15 @@ impl RouteMetrics {
         });
     }
 
+    /// Counts a verdict; `result` is `allow`, `login` or a reason code.
+    pub fn verdict(&self, result: &'static str) {
+        let RouteSeries { families, route, verdicts, .. } = &*self.0;
+        verdicts.count(result, || families.verdicts.with([route, result]), IntCounter::inc);
+    }
+
     pub(super) fn forget(&self) {
         self.0.known.forget();
+        self.0.verdicts.forget();
     }
 }
 

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use http::{Response, request};
+use http::{HeaderName, HeaderValue, Response, request};
 use hyper::service::Service;
 
 use crate::config;
@@ -121,6 +121,15 @@ impl Place {
     }
 }
 
+/// The answer to a question of Caddy's `forward_auth`, other than a refusal.
+#[derive(Debug)]
+pub enum Verdict {
+    /// The request may pass; with these headers, each once.
+    Allow(Vec<(HeaderName, HeaderValue)>),
+    /// A navigation is sent to this URL of `login/start`.
+    Login(String),
+}
+
 /// A running route: its mode decides what happens.
 #[derive(Clone, Debug)]
 pub enum Route {
@@ -158,6 +167,16 @@ impl Route {
     pub fn login_url_back_to(&self, site: usize, here: &str) -> Option<String> {
         match self {
             Self::AuthCode(route) => route.login_url_back_to(site, here),
+        }
+    }
+
+    /// Judges the request that Caddy's `forward_auth` asks about.
+    ///
+    /// # Errors
+    /// A [`Refusal`] for everything that may not pass.
+    pub async fn verdict(&self, call: &Call) -> Result<Verdict, Refusal> {
+        match self {
+            Self::AuthCode(route) => route.verdict(call).await,
         }
     }
 

@@ -38,13 +38,19 @@ pub struct Edge {
 
 /// Request ids: a random part for this listener and a counter. Unique, short, and nothing secret.
 #[derive(Debug)]
-struct RequestIds {
+pub(super) struct RequestIds {
     stem: u32,
     count: AtomicU64,
 }
 
 impl RequestIds {
-    fn next(&self) -> Arc<str> {
+    /// A series of its own.
+    pub(super) fn new() -> Result<Self, crate::web::RandomError> {
+        Ok(Self { stem: u32::from_le_bytes(crate::web::bytes::<4>()?), count: AtomicU64::new(0) })
+    }
+
+    /// The next id.
+    pub(super) fn next(&self) -> Arc<str> {
         let count = self.count.fetch_add(1, Ordering::Relaxed);
         format!("{:08x}-{count:x}", self.stem).into()
     }
@@ -68,8 +74,7 @@ impl Edge {
     /// # Errors
     /// [`RandomError`](crate::web::RandomError) when the system gives no random bytes.
     pub fn new(listen: Listen, current: Current, lasting: Lasting) -> Result<Self, crate::web::RandomError> {
-        let stem = u32::from_le_bytes(crate::web::bytes::<4>()?);
-        Ok(Self { listen, current, lasting, ids: RequestIds { stem, count: AtomicU64::new(0) } })
+        Ok(Self { listen, current, lasting, ids: RequestIds::new()? })
     }
 
     /// Serves one request. Always answers.
@@ -207,13 +212,13 @@ fn admit<'a>(
     table.find(host, target.path())
 }
 
-fn is_trusted(snapshot: &Snapshot, peer: IpAddr) -> bool {
+pub(super) fn is_trusted(snapshot: &Snapshot, peer: IpAddr) -> bool {
     let peer = peer.to_canonical();
     snapshot.config.server.trusted_proxies.iter().any(|net| net.contains(&peer))
 }
 
 /// What every answer of our own carries (CB-21): never stored, no referrer, no sniffing, no frame, no script.
-fn guard(headers: &mut HeaderMap) {
+pub(super) fn guard(headers: &mut HeaderMap) {
     let own: [(HeaderName, HeaderValue); 4] = [
         (CACHE_CONTROL, HeaderValue::from_static("no-store")),
         (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),

@@ -14,6 +14,8 @@ use crate::runtime::{Current, Lasting, Snapshot};
 use crate::server::admin::Admin;
 use crate::server::edge::Edge;
 use crate::server::listener::{Bound, Running};
+use crate::server::verdict::Verdicts;
+use crate::web::RandomError;
 
 /// The doors that are open, by the address as configured.
 #[derive(Debug)]
@@ -30,6 +32,8 @@ pub struct Listeners {
 enum Role {
     /// Routes, through the edge.
     Routes,
+    /// Verdicts for Caddy's `forward_auth`.
+    Verdicts,
     /// `/metrics`, `/livez`, `/readyz`.
     Admin,
 }
@@ -39,7 +43,15 @@ enum Role {
 struct Door {
     listen: Listen,
     bound: Bound,
-    edge: Option<Edge>,
+    keeper: Keeper,
+}
+
+/// Who answers at a door.
+#[derive(Debug)]
+enum Keeper {
+    Admin(Arc<Admin>),
+    Edge(Arc<Edge>),
+    Verdicts(Arc<Verdicts>),
 }
 
 /// Everything that a snapshot needs and that was not open before; dropped, it closes again.
@@ -64,8 +76,9 @@ impl Listeners {
     pub async fn prepare(&self, snapshot: &Snapshot) -> Result<Prepared, (Listen, io::Error)> {
         let server = &snapshot.config.server;
         let admin = server.metrics_listen.iter().map(|listen| (listen.clone(), Role::Admin));
-        let needed: BTreeMap<Listen, Role> =
-            snapshot.listens().map(|listen| (listen.clone(), Role::Routes)).chain(admin).collect();
+        let verdicts = server.verdict_listen.iter().map(|listen| (listen.clone(), Role::Verdicts));
+        let routes = snapshot.listens().map(|listen| (listen.clone(), Role::Routes));
+        let needed: BTreeMap<Listen, Role> = routes.chain(verdicts).chain(admin).collect();
         let mut doors = Vec::new();
         for (listen, role) in &needed {
             match self.running.get(listen) {
@@ -77,42 +90,27 @@ impl Listeners {
                 None => {}
             }
             let bound = Bound::prepare(listen).await.map_err(|error| (listen.clone(), error))?;
-            let edge = match role {
-                Role::Admin => None,
-                Role::Routes => {
-                    let edge = Edge::new(listen.clone(), self.current.clone(), self.lasting.clone());
-                    Some(edge.map_err(|error| (listen.clone(), io::Error::other(error)))?)
-                }
-            };
-            doors.push(Door { listen: listen.clone(), bound, edge });
+            let keeper = self.keeper(*role, listen).map_err(|error| (listen.clone(), io::Error::other(error)))?;
+            doors.push(Door { listen: listen.clone(), bound, keeper });
         }
         Ok(Prepared { doors, needed, drain: server.drain_timeout })
+    }
+
+    fn keeper(&self, role: Role, listen: &Listen) -> Result<Keeper, RandomError> {
+        let (current, lasting) = (self.current.clone(), self.lasting.clone());
+        Ok(match role {
+            Role::Admin => Keeper::Admin(Arc::clone(&self.admin)),
+            Role::Routes => Keeper::Edge(Arc::new(Edge::new(listen.clone(), current, lasting)?)),
+            Role::Verdicts => Keeper::Verdicts(Arc::new(Verdicts::new(current, lasting)?)),
+        })
     }
 
     /// Opens what was prepared, and closes what is not needed any more once its requests are done.
     pub fn commit(&mut self, prepared: Prepared) {
         let Prepared { doors, needed, drain } = prepared;
-        for Door { listen, bound, edge } in doors {
+        for Door { listen, bound, keeper } in doors {
             info!(listen = %listen, bound = %bound.address(), "listening");
-            let running = match edge {
-                Some(edge) => {
-                    let edge = Arc::new(edge);
-                    let serve = move |request, peer| {
-                        let edge = Arc::clone(&edge);
-                        async move { Ok::<_, Infallible>(edge.serve(request, peer).await) }
-                    };
-                    (Role::Routes, bound.commit(serve))
-                }
-                None => {
-                    let admin = Arc::clone(&self.admin);
-                    let serve = move |request, peer| {
-                        let admin = Arc::clone(&admin);
-                        async move { Ok::<_, Infallible>(admin.serve(request, peer).await) }
-                    };
-                    (Role::Admin, bound.commit(serve))
-                }
-            };
-            self.running.insert(listen, running);
+            self.running.insert(listen, keeper.open(bound));
         }
         let gone: Vec<Listen> = self.running.keys().filter(|listen| !needed.contains_key(*listen)).cloned().collect();
         for listen in gone {
@@ -139,5 +137,34 @@ impl Listeners {
         }
         self.closing.close();
         self.closing.wait().await;
+    }
+}
+
+impl Keeper {
+    /// Answers at `bound` from now on.
+    fn open(self, bound: Bound) -> (Role, Running) {
+        match self {
+            Self::Admin(admin) => {
+                let serve = move |request, peer| {
+                    let admin = Arc::clone(&admin);
+                    async move { Ok::<_, Infallible>(admin.serve(request, peer).await) }
+                };
+                (Role::Admin, bound.commit(serve))
+            }
+            Self::Edge(edge) => {
+                let serve = move |request, peer| {
+                    let edge = Arc::clone(&edge);
+                    async move { Ok::<_, Infallible>(edge.serve(request, peer).await) }
+                };
+                (Role::Routes, bound.commit(serve))
+            }
+            Self::Verdicts(verdicts) => {
+                let serve = move |request, peer| {
+                    let verdicts = Arc::clone(&verdicts);
+                    async move { Ok::<_, Infallible>(verdicts.serve(request, peer).await) }
+                };
+                (Role::Verdicts, bound.commit(serve))
+            }
+        }
     }
 }

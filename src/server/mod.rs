@@ -8,6 +8,7 @@ mod lines;
 mod listener;
 mod listeners;
 mod pace;
+mod verdict;
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -15,6 +16,7 @@ pub use admin::{Admin, Readiness};
 pub use edge::Edge;
 pub use listener::{Bound, Running};
 pub use listeners::{Listeners, Prepared};
+pub use verdict::Verdicts;
 
 /// The other end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,6 +9,7 @@ mod logout;
 mod pages;
 mod pass;
 mod rules;
+mod verdict;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +23,7 @@ use crate::config;
 use crate::error::{Reason, Refusal};
 use crate::handoff::Upstream;
 use crate::metrics::Metrics;
-use crate::mode::{Call, Endpoint, Place};
+use crate::mode::{Call, Endpoint, Place, Verdict};
 use crate::provider::Client;
 use crate::session::{Binding, Found, Refresher, SessionId, Sessions, Touch};
 use crate::web::{Body, CookieJar, CookieName, CrossSite, KeyRing};
@@ -155,6 +156,19 @@ impl AuthCode {
         match call.place {
             Place::Rule(index) => self.pass(call, body, index).await,
             Place::Endpoint(endpoint) => self.endpoint(call, body, endpoint).await,
+        }
+    }
+
+    /// Judges the request that Caddy's `forward_auth` asks about.
+    ///
+    /// # Errors
+    /// A [`Refusal`] for everything that may not pass.
+    pub async fn verdict(&self, call: &Call) -> Result<Verdict, Refusal> {
+        match call.place {
+            Place::Rule(index) => self.judge_verdict(call, index).await,
+            Place::Endpoint(_) => {
+                Err(Refusal::new(Reason::Forbidden).because("our own endpoints stand behind no verdict"))
+            }
         }
     }
 

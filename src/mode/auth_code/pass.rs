@@ -44,7 +44,7 @@ impl AuthCode {
     }
 
     /// The session with tokens that have life left. Without them only a bearer is impossible.
-    async fn renewed(
+    pub(super) async fn renewed(
         &self,
         rule: &PathRule,
         found: Found,
@@ -60,7 +60,7 @@ impl AuthCode {
     }
 
     /// Judges the rule on the session's newest claims, and puts what is known of its user into the passage.
-    fn vouch(&self, rule: &PathRule, session: &Session, passage: &mut Passage) -> Result<(), Refusal> {
+    pub(super) fn vouch(&self, rule: &PathRule, session: &Session, passage: &mut Passage) -> Result<(), Refusal> {
         let claim = self.config.groups_claim.as_str();
         let wants_groups =
             !rule.allowed_groups.is_empty() || rule.identity_headers.iter().any(|header| header.claim == claim);
@@ -69,7 +69,7 @@ impl AuthCode {
             return Err(Refusal::new(Reason::Forbidden).because(why));
         }
         let too_large = || Refusal::new(Reason::Forbidden).because("the identity headers would be too large");
-        passage.identity = rules::identity(rule, session, (claim, &groups)).ok_or_else(too_large)?;
+        passage.identity = rules::identity(&rule.identity_headers, session, (claim, &groups)).ok_or_else(too_large)?;
         if rule.authorization == Authorization::Bearer {
             passage.authorization = Some(session.tokens.access.header());
         }
@@ -94,9 +94,13 @@ impl AuthCode {
 
     /// 302 to `login/start`, back to here afterwards.
     fn to_login(&self, call: &Call) -> Result<Response<Body>, Refusal> {
+        redirect(StatusCode::FOUND, &self.login_target(call)?)
+    }
+
+    /// `login/start`, leading back to what `call` asks for.
+    pub(super) fn login_target(&self, call: &Call) -> Result<String, Refusal> {
         let here = call.head.uri.path_and_query().map_or("/", PathAndQuery::as_str);
-        let target = self.login_url_back_to(call.site, here).ok_or_else(|| Refusal::new(Reason::HostMismatch))?;
-        redirect(StatusCode::FOUND, &target)
+        self.login_url_back_to(call.site, here).ok_or_else(|| Refusal::new(Reason::HostMismatch))
     }
 
     /// `login/start` as an absolute URL that leads back to `here`, a path with its query.
@@ -113,7 +117,7 @@ impl AuthCode {
 }
 
 /// Method and CSRF header, before anybody is looked up.
-fn admit(rule: &PathRule, call: &Call) -> Result<(), Refusal> {
+pub(super) fn admit(rule: &PathRule, call: &Call) -> Result<(), Refusal> {
     let method = &call.head.method;
     if matches!(method, &Method::TRACE | &Method::CONNECT) {
         return Err(Reason::MethodNotAllowed.into());

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use http::{HeaderName, HeaderValue};
 use serde_json::Value;
 
-use crate::config::PathRule;
+use crate::config::{IdentityHeader, PathRule};
 use crate::session::Session;
 
 /// Most bytes that the identity headers of one request may take; more is refused, not cut.
@@ -55,15 +55,15 @@ fn email_domain(session: &Session) -> Option<String> {
     (verified && !local.is_empty() && !domain.is_empty() && !domain.contains('@')).then(|| domain.to_ascii_lowercase())
 }
 
-/// The identity headers of a rule; `None` when they would be too large. `groups` fill the header of the groups claim.
+/// The `wanted` identity headers that have a value; `None` when they would be too large. `groups` fill the header of the groups claim.
 pub(super) fn identity(
-    rule: &PathRule,
+    wanted: &[IdentityHeader],
     session: &Session,
     (groups_claim, groups): (&str, &[String]),
 ) -> Option<Vec<(HeaderName, HeaderValue)>> {
-    let mut headers = Vec::with_capacity(rule.identity_headers.len());
+    let mut headers = Vec::with_capacity(wanted.len());
     let mut total = 0;
-    for header in &rule.identity_headers {
+    for header in wanted {
         let text = if header.claim == groups_claim {
             list(groups.iter().map(String::as_str))
         } else {

@@ -31,6 +31,7 @@ fn provider(name: &str, required_for_ready: bool) -> (Name, Arc<config::Provider
 fn admin(providers: BTreeMap<Name, Arc<config::Provider>>) -> (Admin, Arc<Readiness>, Clock) {
     let config = Config {
         server: config::Server {
+            verdict_listen: None,
             metrics_listen: Some(Listen::Tcp("127.0.0.1:9464".parse().unwrap())),
             trusted_proxies: Vec::new(),
             drain_timeout: Duration::from_secs(1),

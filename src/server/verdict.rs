@@ -1,0 +1,209 @@
+//! The listener for Caddy's `forward_auth`: `GET /<route>`, answered by 204 and our mark, or by a refusal.
+//!
+//! Caddy lets a request pass on any 2xx, so 204 is said in one place only and everything that goes wrong is something
+//! else. What is asked about stands in the `X-Forwarded-*` headers that Caddy writes itself; nothing is read from the
+//! query, which Caddy fills with the client's.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::header::{HeaderMap, HeaderName, HeaderValue, LOCATION};
+use http::uri::PathAndQuery;
+use http::{Method, Request, Response, StatusCode, Uri, request};
+use hyper::body::Incoming;
+use tracing::{debug, error, warn};
+
+use crate::error::{Asker, Fault, Reason, Refusal, answer};
+use crate::mode::{Call, Verdict};
+use crate::runtime::{Current, Lasting, Match, Snapshot};
+use crate::server::Peer;
+use crate::server::edge::{RequestIds, guard, is_trusted};
+use crate::web::{Body, Judgement, Kind, Wants, judge};
+
+/// A verdict takes at most this long, whatever a provider does.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// Longest request target that is judged.
+const MAX_TARGET: usize = 8 * 1024;
+
+/// The mark of an allowed request. Caddy can cross `forward_auth` with the app's own answers under load; the shipped
+/// Caddyfile lets a request pass on this header only.
+const VERDICT: HeaderName = HeaderName::from_static("vestibule-verdict");
+
+/// What answers on `verdict_listen`.
+#[derive(Debug)]
+pub struct Verdicts {
+    current: Current,
+    lasting: Lasting,
+    ids: RequestIds,
+}
+
+/// The request that Caddy asks about.
+struct Question {
+    head: request::Parts,
+    kind: Kind,
+    wants: Wants,
+}
+
+impl Verdicts {
+    /// Judges by whatever snapshot is current.
+    ///
+    /// # Errors
+    /// [`RandomError`](crate::web::RandomError) when the system gives no random bytes.
+    pub fn new(current: Current, lasting: Lasting) -> Result<Self, crate::web::RandomError> {
+        Ok(Self { current, lasting, ids: RequestIds::new()? })
+    }
+
+    /// Answers one question. The body is not read: Caddy sends none.
+    pub async fn serve(&self, request: Request<Incoming>, peer: Peer) -> Response<Body> {
+        let begun = Instant::now();
+        let snapshot = self.current.load();
+        let request_id = self.ids.next();
+        let head = request.into_parts().0;
+        let fallback = (Kind::of(&head), Wants::of(&head.headers));
+        let (question, found) = match ask(&snapshot, head, peer) {
+            Ok(asked) => asked,
+            Err(refusal) => {
+                let asker = Asker {
+                    kind: fallback.0,
+                    wants: fallback.1,
+                    unseen: false,
+                    request_id: &request_id,
+                    login_url: None,
+                };
+                log(&refusal, &request_id, None);
+                return refuse(&refusal, &asker);
+            }
+        };
+        let in_flight = found.metrics.in_flight();
+        let (response, result) = self.answer(question, found, &request_id, peer).await;
+        found.metrics.verdict(result);
+        found.metrics.observe("verdict", response.status(), begun.elapsed().as_secs_f64());
+        drop(in_flight);
+        response
+    }
+
+    async fn answer(
+        &self,
+        question: Question,
+        found: Match<'_>,
+        request_id: &Arc<str>,
+        peer: Peer,
+    ) -> (Response<Body>, &'static str) {
+        let Question { head, kind, wants } = question;
+        let Match { route, site, place, .. } = found;
+        let rules = route.cross_site();
+        let here = head.uri.path_and_query().filter(|_| kind == Kind::Navigation).cloned();
+        let mut origin = None;
+        let outcome = match (judge(&head, kind, &rules), place) {
+            (Judgement::Refuse(why), _) => Err(Refusal::new(Reason::CrossSite).because(why)),
+            // Whoever answers the preflight is the app, and nobody has proved who asks.
+            (Judgement::Preflight(_), _) => {
+                Err(Refusal::new(Reason::LoginRequired).because("a preflight proves nothing"))
+            }
+            (Judgement::Pass(_), None) => Err(Refusal::new(Reason::NotFound).because("no path rule")),
+            (Judgement::Pass(from), Some(place)) => {
+                origin = from;
+                let now = self.lasting.clock.now();
+                let request_id = Arc::clone(request_id);
+                let call = Call { head, place, site, kind, wants, now, peer: peer.ip(), request_id };
+                let verdict = tokio::time::timeout(DEADLINE, route.verdict(&call)).await;
+                verdict.unwrap_or_else(|_| Err(Refusal::new(Reason::ProviderTimeout).because("no verdict in time")))
+            }
+        };
+        match outcome {
+            Ok(Verdict::Allow(headers)) => (allow(headers), "allow"),
+            Ok(Verdict::Login(url)) => (login(&url), "login"),
+            Err(refusal) => {
+                log(&refusal, request_id, Some(found));
+                let back = here.as_ref().and_then(|here| route.login_url_back_to(site, here.as_str()));
+                let login_url = back.as_deref().or_else(|| route.login_url(site));
+                let mut response = refuse(&refusal, &Asker { kind, wants, unseen: false, request_id, login_url });
+                rules.mark(response.headers_mut(), origin.as_ref());
+                (response, refusal.reason.code())
+            }
+        }
+    }
+}
+
+/// The only place that says 204.
+fn allow(headers: Vec<(HeaderName, HeaderValue)>) -> Response<Body> {
+    let mut response = Response::new(Body::Empty);
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response.headers_mut().insert(VERDICT, HeaderValue::from_static("allow"));
+    for (name, value) in headers {
+        response.headers_mut().insert(name, value);
+    }
+    response
+}
+
+fn login(url: &str) -> Response<Body> {
+    let mut response = Response::new(Body::Empty);
+    *response.status_mut() = StatusCode::FOUND;
+    match HeaderValue::from_str(url) {
+        Ok(url) => {
+            response.headers_mut().insert(LOCATION, url);
+        }
+        Err(_) => *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR,
+    }
+    guard(response.headers_mut());
+    response
+}
+
+/// A refusal with a status that Caddy's `forward_auth` and every reader of its contract understand: 401 for those who
+/// are nobody, 403 for all else that they did, 5xx for what is broken here.
+fn refuse(refusal: &Refusal, asker: &Asker<'_>) -> Response<Body> {
+    let mut response = answer(refusal, asker);
+    let status = response.status();
+    if status.is_client_error() && status != StatusCode::UNAUTHORIZED {
+        *response.status_mut() = StatusCode::FORBIDDEN;
+    }
+    guard(response.headers_mut());
+    response
+}
+
+/// Reads what Caddy asks about, and finds the route and rule.
+fn ask(snapshot: &Snapshot, mut head: request::Parts, peer: Peer) -> Result<(Question, Match<'_>), Refusal> {
+    if peer.ip().is_some_and(|peer| !is_trusted(snapshot, peer)) {
+        return Err(Refusal::new(Reason::UntrustedPeer).because("the peer is not among trusted_proxies"));
+    }
+    if !matches!(head.method, Method::GET | Method::HEAD) {
+        return Err(Refusal::new(Reason::MethodNotAllowed).because("verdicts are asked for by GET"));
+    }
+    let name = head.uri.path().strip_prefix('/').unwrap_or_default();
+    let unknown = || Refusal::new(Reason::NotFound).because("no route of this name");
+    let table = snapshot.verdicts(name).ok_or_else(unknown)?;
+    let target = single(&head.headers, "x-forwarded-uri")?;
+    if target.len() > MAX_TARGET || !target.starts_with('/') {
+        return Err(Refusal::new(Reason::BadRequest).because("X-Forwarded-Uri is no path, or too long"));
+    }
+    let target: PathAndQuery =
+        target.parse().map_err(|_| Refusal::new(Reason::BadRequest).because("X-Forwarded-Uri is no path"))?;
+    let method = Method::from_bytes(single(&head.headers, "x-forwarded-method")?.as_bytes());
+    let method = method.map_err(|_| Refusal::new(Reason::BadRequest).because("X-Forwarded-Method is no method"))?;
+    let found = table.find(single(&head.headers, "x-forwarded-host")?, target.path())?;
+    head.method = method;
+    head.uri = Uri::from(target);
+    let (kind, wants) = (Kind::of(&head), Wants::of(&head.headers));
+    Ok((Question { head, kind, wants }, found))
+}
+
+/// The value of a header that must be there once (FA-4).
+fn single<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<&'a str, Refusal> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next().map(HeaderValue::to_str), values.next()) {
+        (Some(Ok(value)), None) => Ok(value),
+        // Caddy always writes these: whoever asks without them is not Caddy, and is nobody.
+        _ => Err(Refusal::new(Reason::LoginRequired).because(format!("{name} must be there once"))),
+    }
+}
+
+fn log(refusal: &Refusal, request_id: &str, found: Option<Match<'_>>) {
+    let reason = refusal.reason.code();
+    let detail = refusal.detail.as_deref();
+    let route = found.map(|found| found.route.config().name.as_str());
+    match refusal.reason.fault() {
+        Fault::Caller => debug!(request_id, route, reason, detail, "verdict: refused"),
+        Fault::Provider | Fault::Upstream => warn!(request_id, route, reason, detail, "verdict: refused"),
+        Fault::Vestibule => error!(request_id, route, reason, detail, "verdict: refused"),
+    }
+}
