@@ -200,16 +200,22 @@ fn begins_word(text: &str) -> bool {
     text.starts_with(|char: char| char.is_alphanumeric() || char == '_')
 }
 
-/// What else a file must keep: its size, its first line, and that nobody but `cli` knows the demo.
-fn house_rules(source: &Source) -> Vec<String> {
+/// What every file must keep: its size, and its first line.
+fn shape(folder: &str, source: &Source) -> Vec<String> {
     let mut faults = Vec::new();
     let lines = source.text.lines().count();
     if lines > MAX_LINES {
-        faults.push(format!("src/{}: {lines} lines, more than {MAX_LINES}", source.path));
+        faults.push(format!("{folder}/{}: {lines} lines, more than {MAX_LINES}", source.path));
     }
     if !source.text.starts_with("//!") {
-        faults.push(format!("src/{}:1: says not why it exists (`//!`)", source.path));
+        faults.push(format!("{folder}/{}:1: says not why it exists (`//!`)", source.path));
     }
+    faults
+}
+
+/// Shape, and that nobody but `cli` knows the demo.
+fn house_rules(source: &Source) -> Vec<String> {
+    let mut faults = shape("src", source);
     let may_know_demo = ["demo", "cli", "lib.rs", "main.rs"].iter().any(|home| source.path.starts_with(home));
     if !may_know_demo {
         let naming = code(&source.text).into_iter().filter(|(_, line)| words(line).any(|word| word == "demo"));
@@ -223,9 +229,9 @@ fn words(line: &str) -> impl Iterator<Item = &str> {
     line.split(|char: char| !(char.is_alphanumeric() || char == '_'))
 }
 
-/// All files below `src`.
-fn sources() -> Vec<Source> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+/// All Rust files below a folder of the project.
+fn sources(folder: &str) -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     let mut found = Vec::new();
     let mut folders = vec![root.clone()];
     while let Some(folder) = folders.pop() {
@@ -248,7 +254,7 @@ fn source(path: &str, text: &str) -> Source {
 
 #[test]
 fn every_file_keeps_to_the_order_its_size_and_its_crates() {
-    let sources = sources();
+    let sources = sources("src");
     let lib = sources.iter().find(|source| source.path == "lib.rs").unwrap();
     let order = order(&lib.text);
     let declared = code(&lib.text);
@@ -259,6 +265,14 @@ fn every_file_keeps_to_the_order_its_size_and_its_crates() {
         .flat_map(|source| [against_the_order(source, &order), away_from_home(source), house_rules(source)])
         .flatten()
         .collect();
+    assert!(faults.is_empty(), "\n{}\n", faults.join("\n"));
+}
+
+#[test]
+fn every_file_of_the_tests_keeps_its_size() {
+    let sources = sources("tests");
+    assert!(sources.iter().any(|source| source.path == "it/architecture.rs"), "the scan finds its own file");
+    let faults: Vec<String> = sources.iter().flat_map(|source| shape("tests", source)).collect();
     assert!(faults.is_empty(), "\n{}\n", faults.join("\n"));
 }
 
