@@ -11,7 +11,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("notify", &["reload"]),
     ("prometheus", &["metrics"]),
     ("std::env", &["config/", "cli"]),
-    ("std::fs", &["config/", "reload", "session/", "server/", "demo/", "cli"]),
+    ("std::fs", &["config/", "reload", "session/", "server/", "demo/"]),
 ];
 
 /// Longest file, in lines.
