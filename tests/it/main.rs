@@ -16,5 +16,6 @@ mod kit;
 mod openid;
 mod provider;
 mod readme;
+mod verdict;
 #[expect(dead_code, reason = "the kit serves stories to come")]
 mod world;
