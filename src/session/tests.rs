@@ -8,6 +8,8 @@ use serde_json::{Map, json};
 
 use super::*;
 use crate::config::Name;
+use crate::metrics::Metrics;
+use crate::provider::{AccessToken, IdToken, RefreshToken, Renewal};
 
 const IDLE: Duration = Duration::from_secs(1800);
 

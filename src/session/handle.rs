@@ -1,0 +1,83 @@
+//! The secret that a browser holds, and the id that everybody else knows its session by.
+
+use std::fmt;
+
+use aws_lc_rs::digest;
+
+use crate::web::RandomError;
+
+/// How many characters a handle has: 32 bytes in base64url.
+const HANDLE_LEN: usize = 43;
+
+/// The secret that a browser holds: 256 random bits. No `Display`, masked `Debug`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Handle(String);
+
+impl Handle {
+    /// A new one.
+    ///
+    /// # Errors
+    /// [`RandomError`] when there are no random bytes.
+    pub fn new() -> Result<Self, RandomError> {
+        crate::web::token().map(Self)
+    }
+
+    /// The cookie value.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// The session that it opens.
+    #[must_use]
+    pub fn id(&self) -> SessionId {
+        SessionId::hash(self.0.as_bytes())
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("[handle]")
+    }
+}
+
+/// What the store and the log know a session by: SHA-256 of its handle. Looking it up by hash makes the comparison
+/// independent of the secret's bytes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(pub(super) [u8; 32]);
+
+impl SessionId {
+    /// The id for a cookie value; `None` when it cannot be a handle of ours.
+    #[must_use]
+    pub fn of_cookie(value: &[u8]) -> Option<Self> {
+        let url_safe = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        (value.len() == HANDLE_LEN && value.iter().all(url_safe)).then(|| Self::hash(value))
+    }
+
+    fn hash(handle: &[u8]) -> Self {
+        let mut id = [0; 32];
+        for (to, from) in id.iter_mut().zip(digest::digest(&digest::SHA256, handle).as_ref()) {
+            *to = *from;
+        }
+        Self(id)
+    }
+
+    /// The hash.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Display for SessionId {
+    /// The first eight bytes in hex: enough to find a session in the log.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().take(8).try_for_each(|byte| write!(formatter, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for SessionId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, formatter)
+    }
+}
