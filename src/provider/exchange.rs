@@ -106,7 +106,7 @@ impl Client {
             }
             error => self.refusal(error, Operation::Token, &[&code, attempt.code_verifier()]),
         })?;
-        let fit = fit(&answer, clock.now())?;
+        let fit = fit(&answer, now)?;
         let id_token = answer.id_token().ok_or_else(|| Error::Unacceptable("id_token is missing".to_owned()))?;
         let verified = self.provider.verify(id_token, id_token::MAX_LEN, now).await.map_err(unverifiable)?;
         let judge = Judge { client: &self.registration, access_token: &fit.access_token, now: clock.now() };
@@ -142,7 +142,7 @@ impl Client {
         let refresh_token = openidconnect::RefreshToken::new(token.expose().to_owned());
         let answer = client.exchange_refresh_token(&refresh_token).request_async(&http).await;
         let answer = answer.map_err(|error| self.refusal(error, Operation::Refresh, &[token.expose()]))?;
-        let fit = fit(&answer, clock.now())?;
+        let fit = fit(&answer, now)?;
         let judge = Judge { client: &self.registration, access_token: &fit.access_token, now: clock.now() };
         let id_token = match answer.id_token() {
             Some(id_token) => self.refreshed(id_token, judge, before, now).await?,
@@ -182,7 +182,7 @@ impl Client {
             RequestTokenError::Request(failure) => return failure.into_error(operation),
             // The object was strict JSON, so this is a rule of ours (`Answer`), in our words.
             RequestTokenError::Parse(error, _) => return Error::Unacceptable(error.into_inner().to_string()),
-            RequestTokenError::Other(_) => return Error::Unavailable("the answer is empty".to_owned()),
+            RequestTokenError::Other(_) => return Error::Unavailable("the request could not be made".to_owned()),
         };
         let code = answer.error().as_ref().to_owned();
         self.log_refusal(&code, answer.error_description().map(String::as_str), sent);
@@ -204,7 +204,8 @@ impl Client {
     }
 }
 
-/// Checks what can be checked without keys: tokens that cannot be sent on are none.
+/// Checks what can be checked without keys: tokens that cannot be sent on are none. Lifetimes count from when the answer
+/// was asked for, so that none is taken for longer than it is.
 fn fit(answer: &Answer, now: Timestamp) -> Result<Fit, Error> {
     let unfit =
         |what: &str| Error::Unacceptable(format!("{what} is empty, too long, or has characters that no token has"));

@@ -58,7 +58,8 @@ struct Progress {
 }
 
 impl Provider {
-    /// Starts the loop; does no network I/O itself, so that a provider that is down blocks nothing.
+    /// Starts the loop on the current Tokio runtime; does no network I/O itself, so that a provider that is down blocks
+    /// nothing.
     #[must_use]
     pub fn start(config: Arc<config::Provider>, surroundings: Surroundings) -> Arc<Self> {
         Self::start_with(config, surroundings, Limits::DEFAULT)
@@ -141,18 +142,18 @@ impl Provider {
         let mut progress = self.progress.subscribe();
         let deadline = Instant::now() + PATIENCE;
         loop {
-            if let Some((at, why)) = &progress.borrow_and_update().failed
-                && at.elapsed() < RECENT
-            {
-                return Err(Error::Unavailable(why.clone()));
+            let last = progress.borrow_and_update().clone();
+            // Read after the mark, so that what comes in between is either read here or waited for below.
+            if let Some(known) = read() {
+                return Ok(known);
+            }
+            if let Some((_, why)) = last.failed.filter(|(at, _)| at.elapsed() < RECENT) {
+                return Err(Error::Unavailable(why));
             }
             self.wanted.notify_one();
             let left = deadline.saturating_duration_since(Instant::now());
             if timeout(left, progress.changed()).await.is_err() {
                 return Err(Error::Unavailable("not known yet".to_owned()));
-            }
-            if let Some(known) = read() {
-                return Ok(known);
             }
         }
     }

@@ -13,6 +13,8 @@ use vestibule::demo::provider::Kind::{
 use vestibule::demo::provider::{Endpoint, Kind};
 use vestibule::provider::Error;
 
+use crate::world::log;
+
 use super::stage::{SECRET, Stage, refused};
 
 fn body(text: &'static str) -> Kind {
@@ -138,17 +140,26 @@ async fn table_t_answers_that_log_in() {
 }
 
 #[tokio::test]
-async fn t34_an_echoed_secret_is_not_shown() {
+async fn t34_an_echoed_secret_is_neither_shown_nor_logged() {
+    log::capture();
+    let before = log::position();
     let stage = Stage::new().await;
     stage.lie(Endpoint::Token, Status(StatusCode::BAD_REQUEST));
     let echo = json!({"error": "invalid_request", "error_description": format!("bad {SECRET}")}).to_string();
     stage.lie(Endpoint::Token, BodyReplace(Bytes::from(echo)));
     refused("T34", stage.login().await, "invalid_request");
+    let logged = log::since(before);
+    assert!(logged.contains("[echoes a secret]") && !logged.contains(SECRET), "{logged}");
     stage.lie(Endpoint::Token, Status(StatusCode::BAD_REQUEST));
     let odd = json!({"error": format!("\u{1b}[31m\u{202e}{}", "x".repeat(300))}).to_string();
     stage.lie(Endpoint::Token, BodyReplace(Bytes::from(odd)));
     let Err(Error::Refused(code)) = stage.login().await else { panic!("not refused") };
     assert!(code.len() < 300 && code.bytes().all(|byte| byte.is_ascii_graphic()), "{code}");
+    stage.lie(Endpoint::Token, Status(StatusCode::BAD_REQUEST));
+    let explained = json!({"error": "invalid_scope", "error_description": "no scope\nof this name"}).to_string();
+    stage.lie(Endpoint::Token, BodyReplace(Bytes::from(explained)));
+    refused("T34", stage.login().await, "invalid_scope");
+    assert!(log::since(before).contains("no scope"), "what echoes nothing helps whoever reads the log");
 }
 
 #[tokio::test]
