@@ -125,7 +125,7 @@ async fn k21_many_wait_for_a_fetch_that_dies() {
     let stage = Stage::new().await;
     stage.ready().await;
     let mut logins = Vec::new();
-    for _ in 0..100 {
+    for _ in 0..50 {
         let (attempt, query) = stage.arrive(&ask()).await.unwrap();
         let callback = stage.client.accept(attempt, &query, stage.now()).unwrap();
         let (client, now) = (stage.client.clone(), stage.now());
@@ -133,7 +133,7 @@ async fn k21_many_wait_for_a_fetch_that_dies() {
     }
     let unknown = Mutation::always(Endpoint::Token, IdToken(SetHeader("kid", json!("unknown"))));
     stage.op.mutate(unknown);
-    stage.op.mutate(Mutation::always(Endpoint::Jwks, DelayBefore(Duration::from_millis(300))));
+    stage.op.mutate(Mutation::always(Endpoint::Jwks, DelayBefore(Duration::from_millis(1_500))));
     stage.op.mutate(Mutation::always(Endpoint::Jwks, Close));
     let begun = Instant::now();
     let before = stage.op.count(Endpoint::Jwks);
@@ -142,7 +142,7 @@ async fn k21_many_wait_for_a_fetch_that_dies() {
         refused("K21", login.await.unwrap(), "no published key fits");
     }
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
-    assert!(stage.op.count(Endpoint::Jwks) - before <= 3, "{}", stage.op.count(Endpoint::Jwks) - before);
+    assert_eq!(stage.op.count(Endpoint::Jwks) - before, 1, "the fetch that died is the answer for all who waited");
     stage.op.clear_mutations();
     stage.clock.shift(60);
     stage.op.rotate_keys().unwrap();
