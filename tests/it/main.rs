@@ -15,6 +15,7 @@ mod conformance;
 mod kit;
 mod openid;
 mod provider;
+mod proxy;
 mod readme;
 mod verdict;
 #[expect(dead_code, reason = "the kit serves stories to come")]
