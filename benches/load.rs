@@ -1,0 +1,109 @@
+//! Load, and what it costs: keep-alive connections that ask one after the other, and the CPU time that the process
+//! under load spent meanwhile.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Ticks of `/proc/<pid>/stat` in a second; fixed on Linux as user space sees it.
+const TICKS: f64 = 100.0;
+
+/// What one run told.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Run {
+    /// User and system time of the process for one request, in microseconds.
+    pub(crate) cpu_micros: f64,
+    /// Requests in a second.
+    pub(crate) rate: f64,
+    /// Half of the requests took no longer, in microseconds.
+    pub(crate) p50: f64,
+    /// 99 of 100 requests took no longer, in microseconds.
+    pub(crate) p99: f64,
+}
+
+/// What is asked, of whom, how often at once and for how long.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Load<'a> {
+    pub(crate) address: SocketAddr,
+    pub(crate) request: &'a [u8],
+    pub(crate) connections: usize,
+    pub(crate) time: Duration,
+}
+
+impl Load<'_> {
+    /// Runs the load once and looks at what process `pid` spent.
+    pub(crate) fn run(&self, pid: u32) -> Run {
+        let before = cpu_seconds(pid);
+        let begun = Instant::now();
+        let mut micros: Vec<u32> = thread::scope(|scope| {
+            let askers: Vec<_> = (0..self.connections).map(|_| scope.spawn(|| self.ask())).collect();
+            askers.into_iter().flat_map(|asker| asker.join().unwrap()).collect()
+        });
+        let seconds = begun.elapsed().as_secs_f64();
+        let cpu = cpu_seconds(pid) - before;
+        micros.sort_unstable();
+        let count = micros.len();
+        let percentile = |part: usize| micros.get(count * part / 100).copied().unwrap_or_default().into();
+        Run {
+            cpu_micros: cpu * 1e6 / count as f64,
+            rate: count as f64 / seconds,
+            p50: percentile(50),
+            p99: percentile(99),
+        }
+    }
+
+    /// One connection: how long each answer took, in microseconds.
+    fn ask(&self) -> Vec<u32> {
+        let mut stream = TcpStream::connect(self.address).unwrap();
+        stream.set_nodelay(true).unwrap();
+        let mut answer = first_answer(&mut stream, self.request);
+        let mut took = Vec::with_capacity(1 << 18);
+        let begun = Instant::now();
+        while begun.elapsed() < self.time {
+            let asked = Instant::now();
+            stream.write_all(self.request).unwrap();
+            // All answers are alike but for the date, so that their length is known.
+            stream.read_exact(&mut answer).unwrap();
+            assert!(answer.starts_with(b"HTTP/1.1 200 OK\r\n"), "{}", String::from_utf8_lossy(&answer));
+            took.push(u32::try_from(asked.elapsed().as_micros()).unwrap_or(u32::MAX));
+        }
+        took
+    }
+}
+
+/// The first answer, head and body, to learn its length.
+pub(crate) fn first_answer(stream: &mut TcpStream, request: &[u8]) -> Vec<u8> {
+    stream.write_all(request).unwrap();
+    let mut seen = Vec::new();
+    let mut buffer = [0; 16 * 1024];
+    loop {
+        let text = String::from_utf8_lossy(&seen).into_owned();
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let length = header(head, "content-length").map_or(0, |length| length.parse().unwrap());
+            if body.len() >= length {
+                return seen;
+            }
+        }
+        let read = stream.read(&mut buffer).unwrap();
+        assert!(read > 0, "closed after {text:?}");
+        seen.extend_from_slice(buffer.get(..read).unwrap());
+    }
+}
+
+/// The first value of a header in the text of a head.
+pub(crate) fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    head.lines().find_map(|line| {
+        let (key, value) = line.split_once(':')?;
+        key.eq_ignore_ascii_case(name).then(|| value.trim())
+    })
+}
+
+/// User and system time of a process so far.
+fn cpu_seconds(pid: u32) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    // The second field is the name in parentheses, which may hold blanks; fields 14 and 15 are the times.
+    let (_, rest) = stat.rsplit_once(')').unwrap();
+    let ticks = rest.split_whitespace().skip(11).take(2).map(|field| field.parse::<f64>().unwrap());
+    ticks.sum::<f64>() / TICKS
+}

@@ -1,0 +1,68 @@
+//! A real session: the development provider, Vestibule's config for it, and a browser's three requests.
+
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::json;
+use vestibule::demo::provider::{Client, DemoProvider, Endpoint, JwtMutation, Kind, Mutation, Options};
+
+use crate::load::{first_answer, header};
+
+/// Where the browser believes to be.
+pub(crate) const HOST: &str = "app.example.com";
+
+/// Padding that makes the bearer the size of a large provider's: 1.4 kB.
+const PADDING: usize = 330;
+
+/// A provider whose tokens are large and live longer than the bench.
+pub(crate) async fn provider() -> DemoProvider {
+    let client = Client::public("web").redirect_uri(&format!("https://{HOST}/login/end"));
+    let lifetime = Duration::from_secs(24 * 3600);
+    let options = Options { clients: vec![client], access_token_lifetime: lifetime, ..Options::default() };
+    let provider = DemoProvider::start(options).await.unwrap();
+    let padding = JwtMutation::SetClaim("entitlements", json!("x".repeat(PADDING)));
+    provider.mutate(Mutation::always(Endpoint::Token, Kind::AccessToken(padding)));
+    provider
+}
+
+/// Writes the config file; with the log level and the store that are the defaults.
+pub(crate) fn config(provider: &DemoProvider, listen: SocketAddr, upstream: SocketAddr, directory: &Path) -> PathBuf {
+    let issuer = provider.issuer();
+    let text = format!(
+        "[server]\nlisten = \"{listen}\"\n\n\
+         [providers.corp]\nissuer = \"{issuer}\"\nclient_id = \"web\"\n\n\
+         [routes.web]\nmode = \"auth-code\"\npublic_url = \"https://{HOST}\"\nupstream = \"http://{upstream}\"\n"
+    );
+    let path = directory.join("vestibule.toml");
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+/// Logs alice in and returns the session cookie as a browser would send it.
+pub(crate) fn log_in(vestibule: SocketAddr) -> String {
+    let (start, cookie) = navigate(vestibule, HOST, "/login/start", "");
+    let authorize = url::Url::parse(&start).unwrap();
+    let provider: SocketAddr =
+        format!("{}:{}", authorize.host_str().unwrap(), authorize.port().unwrap()).parse().unwrap();
+    let target = format!("{}?{}&login_hint=alice", authorize.path(), authorize.query().unwrap());
+    let (end, _) = navigate(provider, &provider.to_string(), &target, "");
+    let callback = url::Url::parse(&end).unwrap();
+    let target = format!("{}?{}", callback.path(), callback.query().unwrap());
+    let (_, session) = navigate(vestibule, HOST, &target, &cookie);
+    session
+}
+
+/// Follows a link: where it leads, and the cookie that was set last with a value.
+fn navigate(address: SocketAddr, host: &str, target: &str, cookie: &str) -> (String, String) {
+    let request = format!(
+        "GET {target} HTTP/1.1\r\nHost: {host}\r\nAccept: text/html\r\nSec-Fetch-Mode: navigate\r\n\
+         Sec-Fetch-Site: none\r\nSec-Fetch-Dest: document\r\nCookie: {cookie}\r\n\r\n"
+    );
+    let answer = first_answer(&mut TcpStream::connect(address).unwrap(), request.as_bytes());
+    let text = String::from_utf8(answer).unwrap();
+    let location = header(&text, "location").ok_or_else(|| format!("no redirect from {target}: {text}")).unwrap();
+    let set = text.lines().filter_map(|line| line.strip_prefix("set-cookie: "));
+    let mut pairs = set.filter_map(|value| value.split(';').next()).filter(|pair| !pair.ends_with('='));
+    (location.to_owned(), pairs.next_back().unwrap_or_default().to_owned())
+}
