@@ -96,6 +96,12 @@ pub(super) struct Surroundings<'a> {
 }
 
 impl PathRule {
+    /// Whether `path` is the prefix itself or below it.
+    #[must_use]
+    pub fn covers(&self, path: &str) -> bool {
+        path.starts_with(&self.prefix) || self.prefix.strip_suffix('/') == Some(path)
+    }
+
     /// The rule of `prefix` that `section` describes; requests go to `upstream` (an outer `None` is an illegal one).
     pub(super) fn resolve(
         prefix: (&str, &At),

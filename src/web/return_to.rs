@@ -53,6 +53,13 @@ impl ReturnTo {
         &self.0
     }
 
+    /// The path, when it is one of the site `own`.
+    #[must_use]
+    pub fn path_on(&self, own: &Origin) -> Option<&str> {
+        let rest = self.0.strip_prefix(own.text.as_str())?;
+        rest.split(['?', '#']).next().filter(|path| path.starts_with('/'))
+    }
+
     /// The URL with one more query parameter.
     #[must_use]
     pub fn with_parameters(&self, parameters: &[(&str, &str)]) -> String {

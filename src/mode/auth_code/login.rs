@@ -33,7 +33,10 @@ impl AuthCode {
                 Ok(html(pages::chooser(&self.choices(), &chooser)))
             };
         };
-        let ask = self.ask(call, &query, party)?;
+        let mut ask = self.ask(call, &query, party)?;
+        if let Some(return_to) = &return_to {
+            ask.acr_values = self.acr_values(call, return_to)?;
+        }
         let (url, attempt) = party.client.begin(&ask, call.now).await?;
         let provider = &party.binding.provider;
         let ticket = Ticket {
@@ -116,6 +119,14 @@ impl AuthCode {
             acr_values: Vec::new(),
             max_age: None,
         })
+    }
+
+    /// The authentication contexts that the path at the end of this login is content with.
+    fn acr_values(&self, call: &Call, return_to: &ReturnTo) -> Result<Vec<String>, Refusal> {
+        let Some(path) = return_to.path_on(self.origin(call)?) else { return Ok(Vec::new()) };
+        let rules = self.rules.iter().map(|rule| &rule.config).filter(|rule| rule.covers(path));
+        let rule = rules.max_by_key(|rule| rule.prefix.len());
+        Ok(rule.map(|rule| rule.acr_values.clone()).unwrap_or_default())
     }
 
     /// Where the provider sends the browser back: one URI for each public URL, and for each provider where there are
