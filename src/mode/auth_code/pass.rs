@@ -14,12 +14,22 @@ use crate::mode::Call;
 use crate::mode::auth_code::account::stale;
 use crate::mode::auth_code::{AuthCode, Rule, redirect, rules};
 use crate::provider::Client;
-use crate::session::{Found, Freshness, Session, Touch};
+use crate::session::{Cause, Found, Freshness, Session, Touch};
 use crate::time::Timestamp;
 use crate::web::{Body, Kind, ReturnTo};
 
 /// Most addresses that are taken over from `X-Forwarded-For`.
 const MAX_HOPS: usize = 16;
+
+/// Who comes to a path rule.
+pub(super) enum Comer {
+    /// Somebody who is logged in.
+    Member(Arc<Session>),
+    /// Somebody unknown, where that is enough.
+    Nobody,
+    /// Somebody who has to log in first, and can be sent to do so.
+    ToLogin,
+}
 
 impl AuthCode {
     /// Serves a request under the path rule `index`.
@@ -29,33 +39,47 @@ impl AuthCode {
             rule.upstream.as_ref().ok_or_else(|| Refusal::new(Reason::NotFound).because("no upstream here"))?;
         admit(&rule.config, &call)?;
         let mut passage = self.passage(&call, rule);
-        match self.caller(&call, Touch::Use).await? {
-            Some((found, client)) => {
-                let session = self.renewed(&rule.config, found, client, call.now).await?;
-                self.vouch(&rule.config, &session, &mut passage)?;
-            }
-            None => match rule.config.unauthenticated {
-                Unauthenticated::Pass => {}
-                Unauthenticated::Login if call.kind == Kind::Navigation => return self.to_login(&call),
-                Unauthenticated::Login | Unauthenticated::Refuse => return Err(Reason::LoginRequired.into()),
-            },
+        match self.comer(&call, &rule.config).await? {
+            Comer::Member(session) => self.vouch(&rule.config, &session, &mut passage)?,
+            Comer::Nobody => {}
+            Comer::ToLogin => return redirect(StatusCode::FOUND, &self.login_target(&call)?),
         }
         upstream.forward(Request::from_parts(call.head, body), passage).await
     }
 
-    /// The session with tokens that have life left. Without them only a bearer is impossible.
-    pub(super) async fn renewed(
+    /// Proves who calls. A session that turns out to be over is none; one that lacks the authentication context of the
+    /// rule is sent to get it, where the rule lets people log in.
+    pub(super) async fn comer(&self, call: &Call, rule: &PathRule) -> Result<Comer, Refusal> {
+        let may_log_in = rule.unauthenticated == Unauthenticated::Login && call.kind == Kind::Navigation;
+        if let Some((found, client)) = self.caller(call, Touch::Use).await?
+            && let Some(session) = self.renewed(rule, found, client, call.now).await?
+        {
+            let steps_up = may_log_in && rules::lacks_acr(rule, &session);
+            return Ok(if steps_up { Comer::ToLogin } else { Comer::Member(session) });
+        }
+        match rule.unauthenticated {
+            Unauthenticated::Pass => Ok(Comer::Nobody),
+            Unauthenticated::Login if may_log_in => Ok(Comer::ToLogin),
+            Unauthenticated::Login | Unauthenticated::Refuse => Err(Reason::LoginRequired.into()),
+        }
+    }
+
+    /// The session with tokens that have life left, without which only a bearer is impossible; `None` when nothing but
+    /// a new login can help.
+    async fn renewed(
         &self,
         rule: &PathRule,
         found: Found,
         client: &Client,
         now: Timestamp,
-    ) -> Result<Arc<Session>, Refusal> {
+    ) -> Result<Option<Arc<Session>>, Refusal> {
+        let needs_token = rule.authorization == Authorization::Bearer;
         match self.shared.refresher.fresh(found.session, client, now).await {
-            Freshness::Fresh(session) => Ok(session),
-            Freshness::Ended => Err(Refusal::new(Reason::LoginRequired).because("the token was not refreshed")),
-            Freshness::Stale(_, cause) if rule.authorization == Authorization::Bearer => Err(stale(cause)),
-            Freshness::Stale(session, _) => Ok(session),
+            Freshness::Fresh(session) => Ok(Some(session)),
+            Freshness::Ended => Ok(None),
+            Freshness::Stale(_, Cause::NoRefreshToken) if needs_token => Ok(None),
+            Freshness::Stale(_, cause) if needs_token => Err(stale(cause)),
+            Freshness::Stale(session, _) => Ok(Some(session)),
         }
     }
 
@@ -90,11 +114,6 @@ impl AuthCode {
             replace_cors: true,
             max_body: rule.config.max_body,
         }
-    }
-
-    /// 302 to `login/start`, back to here afterwards.
-    fn to_login(&self, call: &Call) -> Result<Response<Body>, Refusal> {
-        redirect(StatusCode::FOUND, &self.login_target(call)?)
     }
 
     /// `login/start`, leading back to what `call` asks for.

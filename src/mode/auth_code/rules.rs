@@ -37,11 +37,13 @@ pub(super) fn forbids(rule: &PathRule, session: &Session, groups: &[String]) -> 
             return Some("a required claim is missing or different");
         }
     }
+    lacks_acr(rule, session).then_some("acr is not among acr_values")
+}
+
+/// Whether the session was begun with none of the authentication contexts that the rule is content with.
+pub(super) fn lacks_acr(rule: &PathRule, session: &Session) -> bool {
     let acr = session.claims.get("acr").and_then(Value::as_str);
-    if !rule.acr_values.is_empty() && !acr.is_some_and(|acr| rule.acr_values.iter().any(|known| known == acr)) {
-        return Some("acr is not among acr_values");
-    }
-    None
+    !rule.acr_values.is_empty() && !acr.is_some_and(|acr| rule.acr_values.iter().any(|known| known == acr))
 }
 
 /// The lower-case domain of a verified address with exactly one `@` (CB-24).

@@ -4,13 +4,12 @@ use std::sync::LazyLock;
 
 use http::{HeaderName, HeaderValue};
 
-use crate::config::{IdentityHeader, Unauthenticated};
+use crate::config::IdentityHeader;
 use crate::error::{Reason, Refusal};
-use crate::mode::auth_code::pass::admit;
+use crate::mode::auth_code::pass::{Comer, admit};
 use crate::mode::auth_code::{AuthCode, rules};
 use crate::mode::{Call, Verdict};
-use crate::session::{Session, Touch};
-use crate::web::Kind;
+use crate::session::Session;
 
 /// Who the user is, for people; the first claim that is there.
 const USER: HeaderName = HeaderName::from_static("vestibule-user");
@@ -32,14 +31,11 @@ impl AuthCode {
     pub(super) async fn judge_verdict(&self, call: &Call, index: usize) -> Result<Verdict, Refusal> {
         let rule = self.rules.get(index).ok_or_else(|| Refusal::new(Reason::NotFound))?;
         admit(&rule.config, call)?;
-        let Some((found, client)) = self.caller(call, Touch::Use).await? else {
-            return match rule.config.unauthenticated {
-                Unauthenticated::Pass => Ok(Verdict::Allow(Vec::new())),
-                Unauthenticated::Login if call.kind == Kind::Navigation => Ok(Verdict::Login(self.login_target(call)?)),
-                Unauthenticated::Login | Unauthenticated::Refuse => Err(Reason::LoginRequired.into()),
-            };
+        let session = match self.comer(call, &rule.config).await? {
+            Comer::Member(session) => session,
+            Comer::Nobody => return Ok(Verdict::Allow(Vec::new())),
+            Comer::ToLogin => return Ok(Verdict::Login(self.login_target(call)?)),
         };
-        let session = self.renewed(&rule.config, found, client, call.now).await?;
         let mut passage = crate::handoff::Passage::default();
         self.vouch(&rule.config, &session, &mut passage)?;
         let mut headers = self.told(&session)?;
