@@ -39,8 +39,7 @@ impl AuthCode {
         let site = self.origin(call)?;
         let clear = attempt::clear(&ended.state, &self.config.name, site);
         match ended.landing {
-            Landing::LoggedIn(handle) => {
-                let target = ended.ticket.map_or_else(|| self.mode.home_url.clone(), |ticket| ticket.return_to);
+            Landing::LoggedIn(handle, target) => {
                 let mut response = redirect(StatusCode::SEE_OTHER, &target)?;
                 self.admit(call, response.headers_mut(), &handle);
                 response.headers_mut().append(SET_COOKIE, clear);
@@ -71,7 +70,7 @@ impl AuthCode {
         let ended = self.finish(call, &query).await?;
         let clear = attempt::clear(&ended.state, &self.config.name, self.origin(call)?);
         match ended.landing {
-            Landing::LoggedIn(handle) => {
+            Landing::LoggedIn(handle, _) => {
                 let mut response = json_answer(&json!({ "handled": true, "logged_in": true }));
                 self.admit(call, response.headers_mut(), &handle);
                 response.headers_mut().append(SET_COOKIE, clear);
@@ -112,15 +111,28 @@ impl AuthCode {
         };
         let flight = match self.shared.logins.claim(&name, call.now) {
             Claim::First(sender, flight) => {
-                let exchange = self.exchange(call, party, callback);
+                let exchange = self.exchange(call, party, (callback, ticket.return_to.as_str().into()));
                 self.shared.tasks.spawn(async move { sender.send_replace(Some(exchange.run().await)) });
                 flight
             }
-            Claim::Again(flight) => flight,
+            Claim::Again(flight) => {
+                return Ok(Ended { landing: self.still(call, flight).await?, state, ticket: Some(ticket) });
+            }
             Claim::Used => return Err(Refusal::new(Reason::LoginUsed)),
             Claim::Full => return Err(Refusal::new(Reason::StoreUnavailable).because("too many logins at once")),
         };
         Ok(Ended { landing: flight.landing().await, state, ticket: Some(ticket) })
+    }
+
+    /// How a flight that others may have seen landed. A session that has ended since, by logout or by another login, is
+    /// not told of as if it were there.
+    async fn still(&self, call: &Call, flight: Flight) -> Result<Landing, Refusal> {
+        let landing = flight.landing().await;
+        if let Landing::LoggedIn(handle, _) = &landing {
+            let found = self.shared.sessions.load(handle.id(), self.limits.idle_timeout, Touch::Look, call.now).await?;
+            found.ok_or_else(|| Refusal::new(Reason::LoginUsed).because("its session has ended"))?;
+        }
+        Ok(landing)
     }
 
     /// A callback without its login cookie: only the session that it made may ask again.
@@ -129,8 +141,8 @@ impl AuthCode {
         let own = self.caller(call, Touch::Look).await?.map(|(found, _)| found.session.id).ok_or_else(unknown)?;
         let flight: Flight = self.shared.logins.find(name, call.now).ok_or_else(unknown)?;
         match flight.landing().await {
-            Landing::LoggedIn(handle) if handle.id() == own => Ok(Landing::LoggedIn(handle)),
-            Landing::LoggedIn(_) | Landing::Failed(_) => Err(unknown()),
+            Landing::LoggedIn(handle, target) if handle.id() == own => Ok(Landing::LoggedIn(handle, target)),
+            Landing::LoggedIn(..) | Landing::Failed(_) => Err(unknown()),
         }
     }
 
@@ -149,13 +161,14 @@ impl AuthCode {
         Ok(party)
     }
 
-    fn exchange(&self, call: &Call, party: &Party, callback: Callback) -> Exchange {
+    fn exchange(&self, call: &Call, party: &Party, (callback, return_to): (Callback, Arc<str>)) -> Exchange {
         Exchange {
             shared: self.shared.clone(),
             client: party.client.clone(),
             binding: Arc::clone(&party.binding),
             limits: self.limits,
             callback,
+            return_to,
             before: self.caller_id(call),
             request_id: Arc::clone(&call.request_id),
             now: call.now,
@@ -182,6 +195,7 @@ struct Exchange {
     binding: Arc<Binding>,
     limits: Limits,
     callback: Callback,
+    return_to: Arc<str>,
     before: Option<SessionId>,
     request_id: Arc<str>,
     now: Timestamp,
@@ -191,11 +205,12 @@ impl Exchange {
     async fn run(self) -> Landing {
         let (route, provider) = (self.binding.route.clone(), self.binding.provider.clone());
         let (metrics, request_id) = (Arc::clone(&self.shared.metrics), Arc::clone(&self.request_id));
+        let return_to = Arc::clone(&self.return_to);
         match self.open().await {
             Ok((handle, session)) => {
                 metrics.login(route.as_str(), provider.as_str(), "success");
                 info!(%route, %provider, %request_id, session = %session, "login succeeded");
-                Landing::LoggedIn(handle)
+                Landing::LoggedIn(handle, return_to)
             }
             Err(refusal) => {
                 metrics.login(route.as_str(), provider.as_str(), refusal.reason.code());

@@ -2,7 +2,7 @@
 //! answer from one token request; everybody else gets nothing.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -22,8 +22,8 @@ const MAX: usize = 100_000;
 /// How a login ended.
 #[derive(Clone, Debug)]
 pub(super) enum Landing {
-    /// With this session.
-    LoggedIn(Handle),
+    /// With this session, and on to where the login was begun for.
+    LoggedIn(Handle, Arc<str>),
     /// For this reason.
     Failed(Reason),
 }
