@@ -10,9 +10,12 @@
 #![expect(unreachable_pub, reason = "nothing in a test binary is reachable from outside")]
 
 mod architecture;
+mod callback;
+mod clients;
 mod config;
 mod conformance;
 mod kit;
+mod login;
 mod openid;
 mod provider;
 mod proxy;

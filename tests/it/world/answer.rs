@@ -84,6 +84,19 @@ impl Answer {
         self.headers.get(name)?.to_str().ok()
     }
 
+    /// All values of a header, in their order.
+    pub fn all(&self, name: &str) -> Vec<String> {
+        let values = self.headers.get_all(name).iter();
+        values.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).collect()
+    }
+
+    /// Asserts that a header is absent.
+    #[track_caller]
+    pub fn lacks(self, name: &str) -> Self {
+        assert!(self.headers.get(name).is_none(), "unexpected {name}: {}", self.describe());
+        self
+    }
+
     /// Where a redirect points.
     #[track_caller]
     pub fn location(&self) -> Url {
@@ -104,4 +117,13 @@ impl Answer {
         let tail = log::tail(self.log_position, 20);
         format!("{}{hops}\n  from {}{headers}\n\n{body}\n\nlog:\n{tail}\n", self.status, self.url)
     }
+}
+
+/// The only value of a query parameter; two are a failure of the test.
+#[track_caller]
+pub fn parameter(url: &Url, name: &str) -> Option<String> {
+    let all: Vec<String> =
+        url.query_pairs().filter(|(key, _)| key == name).map(|(_, value)| value.into_owned()).collect();
+    assert!(all.len() < 2, "{name} occurs {} times in {url}", all.len());
+    all.into_iter().next()
 }

@@ -76,6 +76,12 @@ impl Ask {
         self
     }
 
+    /// As a program that is no browser: neither `Origin` nor Fetch Metadata.
+    pub fn as_program(mut self) -> Self {
+        self.from = None;
+        self.without_metadata()
+    }
+
     /// Redirects are followed up to, and not to, this path.
     pub fn stop_before(mut self, path: &'static str) -> Self {
         self.follow = Some(Some(path));
