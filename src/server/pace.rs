@@ -26,12 +26,19 @@ pub(super) struct Patience {
     pub(super) idle: Duration,
     /// For the client to take some of what is written.
     pub(super) write: Duration,
+    /// For the client to stop sending once we have said the last word.
+    pub(super) part: Duration,
 }
 
 impl Default for Patience {
     fn default() -> Self {
         // Idle: more than the two minutes after which Caddy closes first, so that it never picks a dying connection.
-        Self { head: Duration::from_secs(10), idle: Duration::from_secs(180), write: Duration::from_secs(60) }
+        Self {
+            head: Duration::from_secs(10),
+            idle: Duration::from_secs(180),
+            write: Duration::from_secs(60),
+            part: Duration::from_secs(2),
+        }
     }
 }
 
@@ -125,12 +132,14 @@ pub(super) struct Paced<S> {
     lines: Lines,
     reading: Clock,
     writing: Clock,
+    /// Whether our side is closed.
+    parting: bool,
 }
 
 impl<S> Paced<S> {
     pub(super) fn new(stream: S, gate: Arc<Gate>, patience: Patience) -> Self {
         let (reading, writing) = (Clock::default(), Clock::default());
-        Self { stream, gate, patience, entry: None, lines: Lines::default(), reading, writing }
+        Self { stream, gate, patience, entry: None, lines: Lines::default(), reading, writing, parting: false }
     }
 
     /// Bytes came in.
@@ -178,6 +187,23 @@ impl<S> Paced<S> {
     }
 }
 
+impl<S: AsyncRead + Unpin> Paced<S> {
+    /// Reads away what still comes after our last word (RFC 9112 9.6): a socket that is closed over unread bytes is
+    /// reset, and the reset may overtake an answer that refuses an upload.
+    fn poll_parting(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let mut scrap = [0; 16 * 1024];
+        loop {
+            let mut buffer = ReadBuf::new(&mut scrap);
+            match Pin::new(&mut self.stream).poll_read(context, &mut buffer) {
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {}
+                Poll::Ready(_) => return Poll::Ready(()),
+                // The runtime lets nobody read for ever, so that the clock is looked at even when bytes never end.
+                Poll::Pending => return self.reading.poll(context),
+            }
+        }
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
@@ -190,7 +216,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Paced<S> {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = Pin::new(&mut this.stream).poll_write(context, bytes);
@@ -210,7 +236,13 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
+        let this = self.get_mut();
+        if !this.parting {
+            ready!(Pin::new(&mut this.stream).poll_shutdown(context))?;
+            this.parting = true;
+            this.reading.deadline = Some(Instant::now() + this.patience.part);
+        }
+        this.poll_parting(context).map(Ok)
     }
 
     fn poll_write_vectored(

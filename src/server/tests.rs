@@ -28,13 +28,19 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Lets `/wait` be answered.
 type Gate = Arc<Notify>;
 
-/// `/wait` answers when told to, `/panic` panics, `/large` sends more than any socket buffers; everything else answers
-/// with method, path and body.
+/// `/wait` answers when told to, `/panic` panics, `/large` sends more than any socket buffers, `/refuse` reads no body
+/// and closes; everything else answers with method, path and body.
 async fn service(gate: Gate, request: Request<Incoming>, _: Peer) -> Result<Response<Body>, Infallible> {
     let (head, body) = request.into_parts();
     match head.uri.path() {
         "/wait" => gate.notified().await,
         "/panic" => panic!("as asked"),
+        "/refuse" => {
+            let mut response = Response::new(Body::from("no".to_owned()));
+            *response.status_mut() = StatusCode::UNAUTHORIZED;
+            response.headers_mut().insert("connection", "close".parse().unwrap());
+            return Ok(response);
+        }
         "/large" => return Ok(Response::new(Body::from("x".repeat(64 << 20)))),
         _ => {}
     }
@@ -69,6 +75,7 @@ fn hasty() -> Manners {
         head: Duration::from_millis(150),
         idle: Duration::from_millis(600),
         write: Duration::from_millis(150),
+        part: Duration::from_millis(300),
     };
     Manners { patience, max_connections: 16 }
 }

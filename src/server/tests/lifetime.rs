@@ -67,6 +67,29 @@ async fn a_request_that_is_being_served_has_no_clock_here() {
 }
 
 #[tokio::test]
+async fn a_refused_upload_is_read_away_so_that_no_reset_overtakes_the_answer() {
+    let listening = listening(Manners::default()).await;
+    let mut stream = connect(&listening).await;
+    let body = vec![b'x'; 16 << 20];
+    let head = format!("POST /refuse HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", body.len());
+    stream.write_all(head.as_bytes()).await.unwrap();
+    tokio::time::timeout(PATIENCE, stream.write_all(&body)).await.expect("in time").expect("no reset");
+    assert!(until_closed(&mut stream).await.ends_with("\r\n\r\nno"));
+}
+
+#[tokio::test]
+async fn a_refused_upload_that_never_ends_is_cut() {
+    let listening = listening(hasty()).await;
+    let mut stream = connect(&listening).await;
+    stream
+        .write_all(b"POST /refuse HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999\r\n\r\n")
+        .await
+        .unwrap();
+    let upload = async { while stream.write_all(&[b'x'; 4096]).await.is_ok() {} };
+    tokio::time::timeout(PATIENCE, upload).await.expect("cut in time");
+}
+
+#[tokio::test]
 async fn l04_a_client_that_reads_nothing_is_cut() {
     let listening = listening(hasty()).await;
     let mut stream = connect(&listening).await;
