@@ -3,7 +3,6 @@
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -11,13 +10,11 @@ use http::Uri;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
-use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject as _;
 use tokio::net::TcpStream;
 use tower_service::Service;
 
 use crate::config::{Target, Upstream};
+use crate::provider::client_config;
 use crate::web::BoxError;
 
 /// Makes connections to one upstream.
@@ -35,7 +32,7 @@ enum How {
 
 impl Connector {
     /// # Errors
-    /// A text for the operator when there are no usable trust anchors.
+    /// A text for the operator when the CA file cannot be used.
     pub(super) fn build(config: &Upstream) -> Result<Self, String> {
         let mut tcp = HttpConnector::new();
         tcp.set_nodelay(true);
@@ -46,7 +43,7 @@ impl Connector {
             Target::Http(_) => How::Plain(tcp),
             Target::Https(_) => {
                 tcp.enforce_http(false);
-                let tls = tls(config.ca.as_deref())?;
+                let tls = client_config(config.ca.as_deref())?;
                 // HTTP/1.1 only: what we pass on was read as HTTP/1.1.
                 How::Tls(
                     HttpsConnectorBuilder::new().with_tls_config(tls).https_only().enable_http1().wrap_connector(tcp),
@@ -55,25 +52,6 @@ impl Connector {
         };
         Ok(Self { how, timeout: config.connect_timeout })
     }
-}
-
-/// Roots of the system and the operator's own; those of Mozilla where the system has none (an empty container).
-fn tls(ca: Option<&[u8]>) -> Result<ClientConfig, String> {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if roots.is_empty() {
-        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-    }
-    for certificate in CertificateDer::pem_slice_iter(ca.unwrap_or_default()) {
-        let certificate = certificate.map_err(|error| format!("the CA file is not PEM: {error}"))?;
-        roots
-            .add(certificate)
-            .map_err(|error| format!("the CA file holds an unusable certificate: {error}"))?;
-    }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let builder = builder.map_err(|error| format!("TLS cannot be set up: {error}"))?;
-    Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
 impl Service<Uri> for Connector {

@@ -1,6 +1,7 @@
 //! Handing on over real sockets: an upstream that says, byte by byte, what the test wants.
 
 mod bodies;
+mod tls;
 
 use std::future::Future;
 use std::pin::Pin;

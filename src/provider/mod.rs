@@ -40,6 +40,7 @@ pub use exchange::{Grant, Renewal};
 pub use flow::{Ask, Attempt, Callback};
 pub use metadata::Metadata;
 pub use running::Provider;
+pub use tls::client_config;
 pub use tokens::{AccessToken, IdToken, RefreshToken};
 
 /// What a running provider needs from its surroundings.

@@ -1,4 +1,4 @@
-//! TLS towards the provider: 1.2 or later, the system's trust anchors or else Mozilla's, and those of `ca_file`.
+//! TLS towards providers and upstreams: 1.2 or later, the system's trust anchors or else Mozilla's, and those of `ca_file`.
 //! There is no way to switch verification off.
 
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use rustls_pki_types::pem::PemObject as _;
 ///
 /// # Errors
 /// `ca` has no certificate that can be read: connecting without it would fail anyway, and confusingly.
-pub(super) fn client_config(ca: Option<&[u8]>) -> Result<ClientConfig, String> {
+pub fn client_config(ca: Option<&[u8]>) -> Result<ClientConfig, String> {
     let mut roots = RootCertStore::empty();
     let system = rustls_native_certs::load_native_certs();
     let (added, _) = roots.add_parsable_certificates(system.certs);
