@@ -7,7 +7,7 @@ use http::header::{
 use http::{Response, StatusCode};
 use serde_json::json;
 
-use crate::error::{Reason, Refusal};
+use crate::error::Refusal;
 use crate::web::{Body, Kind, Wants};
 
 /// The code of a refusal, on every refused answer.
@@ -36,8 +36,8 @@ pub fn answer(refusal: &Refusal, asker: &Asker<'_>) -> Response<Body> {
     let (content_type, body) = match (asker.kind, asker.wants) {
         (Kind::Navigation | Kind::Form, _) => ("text/html; charset=utf-8", page(refusal, asker)),
         (Kind::Fetch, Wants::Anything) if asker.unseen => ("", String::new()),
-        (Kind::Fetch, Wants::Json) => ("application/json", problem(reason, asker)),
-        (Kind::Fetch, Wants::Anything | Wants::Other) => ("application/problem+json", problem(reason, asker)),
+        (Kind::Fetch, Wants::Json) => ("application/json", problem(refusal, asker)),
+        (Kind::Fetch, Wants::Anything | Wants::Other) => ("application/problem+json", problem(refusal, asker)),
     };
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = reason.status();
@@ -63,7 +63,8 @@ pub fn answer(refusal: &Refusal, asker: &Asker<'_>) -> Response<Body> {
 }
 
 /// RFC 9457, with `error` repeating `code` for clients that know OAuth's habit.
-fn problem(reason: Reason, asker: &Asker<'_>) -> String {
+fn problem(refusal: &Refusal, asker: &Asker<'_>) -> String {
+    let reason = refusal.reason;
     let mut problem = json!({
         "status": reason.status().as_u16(),
         "code": reason.code(),
@@ -73,9 +74,12 @@ fn problem(reason: Reason, asker: &Asker<'_>) -> String {
     if let (Some(url), Some(members)) = (asker.login_url, problem.as_object_mut()) {
         members.insert("login_url".to_owned(), url.into());
     }
+    if let (Some(words), Some(members)) = (refusal.words, problem.as_object_mut()) {
+        members.insert("detail".to_owned(), words.into());
+    }
     problem.to_string()
 }
 
 fn page(refusal: &Refusal, asker: &Asker<'_>) -> String {
-    crate::error::page::error_page(refusal.reason, asker)
+    crate::error::page::error_page(refusal, asker)
 }

@@ -85,6 +85,8 @@ reasons! {
     CrossSite = "cross_site", FORBIDDEN, Caller;
     /// The path asks for a CSRF header that is missing.
     CsrfHeaderMissing = "csrf_header_missing", FORBIDDEN, Caller;
+    /// The browser logs in again and again.
+    LoginLoop = "login_loop", FORBIDDEN, Caller;
     /// The user is in none of the path's groups, domains or claims.
     Forbidden = "forbidden", FORBIDDEN, Caller;
     /// The peer is not among `trusted_proxies`.
@@ -134,6 +136,8 @@ pub struct Refusal {
     pub reason: Reason,
     /// For the log only: what exactly, in our words. Never holds a secret.
     pub detail: Option<String>,
+    /// For the page and `detail` of problem+json, in our words, where the reason alone would not help.
+    pub words: Option<&'static str>,
     /// `Retry-After`, for answers of 503.
     pub retry_after: Option<Duration>,
     /// `Allow`, for answers of 405.
@@ -146,7 +150,7 @@ impl Refusal {
     /// A refusal for `reason`.
     #[must_use]
     pub const fn new(reason: Reason) -> Self {
-        Self { reason, detail: None, retry_after: None, allow: None, cookies: Vec::new() }
+        Self { reason, detail: None, words: None, retry_after: None, allow: None, cookies: Vec::new() }
     }
 
     /// Adds what the log should say.

@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::HeaderValue;
 
-use crate::error::{Asker, Reason};
+use crate::error::{Asker, Reason, Refusal};
 
 /// Shared look of all our pages. `default-src 'none'` of the pages' policy allows this one inline style by its hash.
 pub const STYLE: &str = "\
@@ -67,9 +67,10 @@ pub fn escape(text: &str) -> String {
 
 /// The page of a refusal: what happened, what to do, and the two facts that a support desk asks for.
 #[must_use]
-pub fn error_page(reason: Reason, asker: &Asker<'_>) -> String {
+pub fn error_page(refusal: &Refusal, asker: &Asker<'_>) -> String {
+    let reason = refusal.reason;
     let (title, text) = words(reason, asker);
-    let mut body = format!("<p>{}</p>\n", escape(text));
+    let mut body = format!("<p>{}</p>\n", escape(refusal.words.unwrap_or(text)));
     if let (true, Some(url)) = (offers_login(reason), asker.login_url) {
         let _ = writeln!(body, "<p><a class=\"action first\" href=\"{}\">{}</a></p>", escape(url), login_label(reason));
     }
@@ -87,6 +88,7 @@ fn offers_login(reason: Reason) -> bool {
     matches!(
         reason,
         R::UnknownLogin
+            | R::LoginLoop
             | R::LoginExpired
             | R::IssuerMismatch
             | R::LoginUsed
@@ -128,6 +130,7 @@ fn words(reason: Reason, asker: &Asker<'_>) -> (&'static str, &'static str) {
             "The sign-in service does not answer",
             "Try again in a moment. If it goes on, tell whoever runs this site.",
         ),
+        R::LoginLoop => ("Signing in does not last", "You have just signed in several times, one after the other."),
         R::Forbidden => {
             ("You may not see this page", "You are signed in, but your account is not among those allowed here.")
         }

@@ -70,6 +70,8 @@ families! {
         "Browsers sent to a provider to log in.";
     logins: IntCounter, 3 = "logins_total", ["route", "provider", "result"], NONE,
         "Logins that came back, by how they ended.";
+    login_loops: IntCounter, 1 = "login_loops_total", ["route"], NONE,
+        "Login loops that were broken.";
     logouts: IntCounter, 2 = "logouts_total", ["provider", "kind"], NONE,
         "Sessions ended, by who ended them.";
     token_refreshes: IntCounter, 2 = "token_refreshes_total", ["provider", "result"], NONE,

@@ -115,6 +115,11 @@ impl Metrics {
         self.families.logins_started.with([route, provider]).inc();
     }
 
+    /// Counts a login loop that was broken.
+    pub fn login_loop(&self, route: &str) {
+        self.families.login_loops.with([route]).inc();
+    }
+
     /// Counts a finished login; `result` is `"success"` or a reason code.
     pub fn login(&self, route: &str, provider: &str, result: &'static str) {
         self.families.logins.with([route, provider, result]).inc();

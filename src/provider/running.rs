@@ -96,6 +96,12 @@ impl Provider {
         &self.config
     }
 
+    /// How far the provider's clock was ahead of ours at its last answer, in seconds.
+    #[must_use]
+    pub fn clock_skew(&self) -> Option<i64> {
+        self.transport.clock_skew()
+    }
+
     /// Whether metadata and keys are there, and the keys not too old.
     #[must_use]
     pub fn is_ready(&self) -> bool {

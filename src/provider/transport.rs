@@ -2,7 +2,7 @@
 //!
 //! hyper follows no redirects, and nothing here does: a 3xx is a status like any other that was not asked for.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -160,6 +160,8 @@ pub(super) struct Transport {
     guard: Guard,
     slots: Semaphore,
     limits: Limits,
+    /// How far the provider's clock was ahead of ours at its last answer, in seconds.
+    skew: Mutex<Option<i64>>,
 }
 
 impl Transport {
@@ -167,7 +169,15 @@ impl Transport {
     pub(super) fn new(config: Arc<config::Provider>, surroundings: Surroundings, limits: Limits) -> Self {
         let guard = Guard::new(&config);
         let connections = Connections::new(Arc::clone(&config), guard.clone(), limits.connect);
-        Self { config, surroundings, connections, guard, slots: Semaphore::new(MAX_CONCURRENT), limits }
+        Self {
+            config,
+            surroundings,
+            connections,
+            guard,
+            slots: Semaphore::new(MAX_CONCURRENT),
+            limits,
+            skew: Mutex::default(),
+        }
     }
 
     /// Fetches a document.
@@ -218,14 +228,21 @@ impl Transport {
         read(operation, answer, begun + self.limits.whole).await
     }
 
+    /// How far the provider's clock was ahead of ours at its last answer, in seconds.
+    pub(super) fn clock_skew(&self) -> Option<i64> {
+        *self.skew.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The provider's `Date` against our clock, so that an operator sees which of the two is wrong.
     fn measure_clock(&self, headers: &HeaderMap) {
         let date = headers.get(DATE).and_then(|date| date.to_str().ok());
         let theirs = date.and_then(|date| jiff::fmt::rfc2822::parse(date).ok());
         if let Some(theirs) = theirs {
             let ours = self.surroundings.clock.now().unix();
+            let skew = theirs.timestamp().as_second().saturating_sub(ours);
+            *self.skew.lock().unwrap_or_else(PoisonError::into_inner) = Some(skew);
             #[expect(clippy::cast_precision_loss, reason = "a difference that loses precision is absurd anyway")]
-            let skew = theirs.timestamp().as_second().saturating_sub(ours) as f64;
+            let skew = skew as f64;
             self.surroundings.metrics.provider_clock_skew(self.config.name.as_str(), skew);
         }
     }

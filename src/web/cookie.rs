@@ -41,6 +41,12 @@ impl CookieName {
         format!("{OURS}{route}.login.")
     }
 
+    /// The short-lived count of a browser's recent logins at a route.
+    #[must_use]
+    pub fn loops(route: &Name, scheme: Scheme) -> Self {
+        Self::new(format!("{OURS}{route}.loops"), scheme)
+    }
+
     fn new(name: String, scheme: Scheme) -> Self {
         match scheme {
             Scheme::Https => Self { name: format!("{HOST_PREFIX}{name}"), secure: true },

@@ -16,6 +16,7 @@ mod config;
 mod conformance;
 mod kit;
 mod login;
+mod loops;
 mod openid;
 mod provider;
 mod proxy;

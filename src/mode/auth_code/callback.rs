@@ -137,7 +137,7 @@ impl AuthCode {
 
     /// A callback without its login cookie: only the session that it made may ask again.
     async fn repeated(&self, call: &Call, name: &str) -> Result<Landing, Refusal> {
-        let unknown = || Refusal::new(Reason::UnknownLogin).because("no login cookie for this state");
+        let unknown = || self.unknown_login(call);
         let own = self.caller(call, Touch::Look).await?.map(|(found, _)| found.session.id).ok_or_else(unknown)?;
         let flight: Flight = self.shared.logins.find(name, call.now).ok_or_else(unknown)?;
         match flight.landing().await {
@@ -180,6 +180,9 @@ impl AuthCode {
         let cookie: Option<&CookieName> = self.sites.get(call.site).map(|site| &site.session_cookie);
         if let Some(cookie) = cookie {
             headers.append(SET_COOKIE, cookie.set(handle.expose(), self.limits.max_lifetime));
+        }
+        if let Some(site) = self.config.public_urls.get(call.site) {
+            headers.append(SET_COOKIE, self.count_login(call, site));
         }
     }
 

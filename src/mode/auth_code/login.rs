@@ -33,6 +33,7 @@ impl AuthCode {
                 Ok(html(pages::chooser(&self.choices(), &chooser)))
             };
         };
+        self.break_loop(call, party).await?;
         let mut ask = self.ask(call, &query, party)?;
         if let Some(return_to) = &return_to {
             ask.acr_values = self.acr_values(call, return_to)?;

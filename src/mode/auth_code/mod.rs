@@ -5,6 +5,7 @@ mod attempt;
 mod callback;
 mod flights;
 mod login;
+mod loops;
 mod logout;
 mod pages;
 mod pass;

@@ -1,0 +1,154 @@
+//! The loop breaker: a browser that logs in again and again gets a page that says why, instead of one more redirect.
+//!
+//! Each successful login leaves a short-lived count with the browser. A browser that comes back to log in although it
+//! has just done so several times is in a loop, and what it brings along tells the cause.
+
+use std::time::Duration;
+
+use http::HeaderValue;
+use http::header::{COOKIE, HeaderMap};
+use tracing::warn;
+
+use crate::config::{Origin, Scheme};
+use crate::error::{Reason, Refusal};
+use crate::mode::Call;
+use crate::mode::auth_code::{AuthCode, Party};
+use crate::session::Touch;
+use crate::time::Timestamp;
+use crate::web::{CookieJar, CookieName};
+
+/// Logins of one browser within this time count as one loop.
+const WINDOW: Duration = Duration::from_secs(60);
+/// So many logins are made before the next one is answered with the page.
+const MAX_LOGINS: u32 = 3;
+
+/// Why a login does not stick.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cause {
+    /// The provider's clock and ours differ by more than is tolerated.
+    Clock,
+    /// The session cookie was set, and the browser does not send it.
+    CookieNotReturned,
+    /// Caddy was asked over http, where browsers do not take or send our cookies.
+    SchemeHttp,
+    /// The browser sends its cookie, and the session behind it is gone.
+    SessionGone,
+    /// The session is there, and whoever sent the browser here does not see it: it asked under another host.
+    HostMismatch,
+}
+
+impl Cause {
+    const fn code(self) -> &'static str {
+        match self {
+            Self::Clock => "clock",
+            Self::CookieNotReturned => "cookie_not_returned",
+            Self::SchemeHttp => "scheme_http",
+            Self::SessionGone => "session_gone",
+            Self::HostMismatch => "host_mismatch",
+        }
+    }
+
+    /// For the page; the first sentence is for the user, the second for whoever runs the site.
+    const fn words(self) -> &'static str {
+        match self {
+            Self::Clock => {
+                "The clocks of this site and of its sign-in service differ, so each sign-in is over at once. \
+                 Set both clocks (cause: clock)."
+            }
+            Self::CookieNotReturned => {
+                "You signed in, but your browser did not send back the cookie that proves it. Allow cookies for this \
+                 site; if they are allowed, something on the way removes them (cause: cookie_not_returned)."
+            }
+            Self::SchemeHttp => {
+                "You signed in, but this site was opened over http, where the cookie that proves it is not sent. Open \
+                 it over https; a proxy in front must pass the https scheme on (cause: scheme_http)."
+            }
+            Self::SessionGone => {
+                "You signed in, but the session was gone right away. The session store may have been lost, or two \
+                 processes do not share it (cause: session_gone)."
+            }
+            Self::HostMismatch => {
+                "You are signed in here, but the page that sent you is on another host and cannot see it. Open this \
+                 site under the address that it is configured with (cause: host_mismatch)."
+            }
+        }
+    }
+}
+
+impl AuthCode {
+    /// Refuses the login of a browser that has just logged in several times.
+    ///
+    /// # Errors
+    /// `login_loop`, with the cause for the page and the log. The count is taken back, so that "start again" works.
+    pub(super) async fn break_loop(&self, call: &Call, party: &Party) -> Result<(), Refusal> {
+        let site = self.origin(call)?;
+        let count = self.recent_logins(&call.head.headers, site, call.now).0;
+        if count < MAX_LOGINS {
+            return Ok(());
+        }
+        let cause = self.cause(call, party).await?;
+        let route = &self.config.name;
+        self.shared.metrics.login_loop(route.as_str());
+        warn!(%route, request_id = %call.request_id, cause = cause.code(), logins = count, "login loop broken");
+        let mut refusal = Refusal::new(Reason::LoginLoop).because(cause.code());
+        refusal.words = Some(cause.words());
+        refusal.cookies.push(CookieName::loops(route, site.scheme).clear());
+        Err(refusal)
+    }
+
+    /// A callback whose login cookie is not there, with what can be told about why.
+    pub(super) fn unknown_login(&self, call: &Call) -> Refusal {
+        let mut refusal = Refusal::new(Reason::UnknownLogin).because("no login cookie for this state");
+        if self.is_plain(call) {
+            refusal.words = Some(
+                "This site was opened over http, where the cookie of a sign-in is not kept. Open it over https; a proxy \
+                 in front must pass the https scheme on (cause: scheme_http).",
+            );
+        } else if !call.head.headers.contains_key(COOKIE) {
+            refusal.words = Some(
+                "Your browser sent no cookie back. Allow cookies for this site, and finish a sign-in in the browser \
+                 that began it (cause: cookie_not_returned).",
+            );
+        }
+        refusal
+    }
+
+    /// Whether the browser spoke http to a site that is configured as https.
+    fn is_plain(&self, call: &Call) -> bool {
+        let plain = call.head.headers.get("x-forwarded-proto").is_some_and(|scheme| scheme.as_bytes() == b"http");
+        plain && self.origin(call).is_ok_and(|origin| origin.scheme == Scheme::Https)
+    }
+
+    /// `Set-Cookie` that counts one more login.
+    pub(super) fn count_login(&self, call: &Call, site: &Origin) -> HeaderValue {
+        let (count, since) = self.recent_logins(&call.head.headers, site, call.now);
+        let value = format!("{}.{}", count.saturating_add(1), since.unix());
+        CookieName::loops(&self.config.name, site.scheme).set(&value, WINDOW)
+    }
+
+    /// How often this browser has logged in lately, and since when. It may lie; it would only spare or make itself
+    /// the page.
+    fn recent_logins(&self, headers: &HeaderMap, site: &Origin, now: Timestamp) -> (u32, Timestamp) {
+        let value = CookieJar::new(headers).value(&CookieName::loops(&self.config.name, site.scheme));
+        let text = value.and_then(|value| std::str::from_utf8(value).ok()).and_then(|text| text.split_once('.'));
+        let known =
+            text.and_then(|(count, since)| Some((count.parse().ok()?, Timestamp::from_unix(since.parse().ok()?))));
+        known.filter(|(_, since)| now.since(*since) < WINDOW && *since <= now).unwrap_or((0, now))
+    }
+
+    async fn cause(&self, call: &Call, party: &Party) -> Result<Cause, Refusal> {
+        if self.is_plain(call) {
+            return Ok(Cause::SchemeHttp);
+        }
+        if self.caller_id(call).is_none() {
+            return Ok(Cause::CookieNotReturned);
+        }
+        if self.caller(call, Touch::Look).await?.is_some() {
+            return Ok(Cause::HostMismatch);
+        }
+        let provider = &party.client.provider;
+        let tolerated = provider.config().clock_skew;
+        let skew = provider.clock_skew().map(i64::unsigned_abs).map(Duration::from_secs);
+        Ok(if skew.is_some_and(|skew| skew > tolerated) { Cause::Clock } else { Cause::SessionGone })
+    }
+}

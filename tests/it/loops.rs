@@ -1,0 +1,59 @@
+//! A login loop ends with a page that names its cause (FA-14, A30).
+
+use crate::world::World;
+
+/// Something on the way removes the session cookie.
+fn lose_session(world: &World) {
+    world.browser.plant("__Host-Http-vestibule-web=; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age=0");
+}
+
+#[tokio::test]
+async fn fa_14_a30_a_browser_whose_cookie_is_lost_is_told_so_instead_of_redirected_again() {
+    let world = World::start().await;
+    for _ in 0..3 {
+        world.browser.navigate("/login/start?login_hint=alice").await.is(200);
+        lose_session(&world);
+    }
+    let page = world.browser.navigate("/login/start?login_hint=alice").await.refused(403, "login_loop");
+    let page = page.says("cookie_not_returned").says("Start again");
+    assert!(page.header("location").is_none());
+    assert!(world.metric("vestibule_login_loops_total", &[("route", "web")]).await > 0.5);
+    // The page took the count back: who mended the cause can start again at once.
+    world.browser.navigate("/login/start?login_hint=alice").await.is(200);
+    world.browser.get("/check_auth").await.is(200).says("true");
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_lost_session_store_is_another_cause() {
+    let mut world = World::start().await;
+    for _ in 0..3 {
+        world.browser.navigate("/login/start?login_hint=alice").await.is(200);
+    }
+    world.restart().await;
+    let page = world.browser.navigate("/login/start?login_hint=alice").await;
+    page.refused(403, "login_loop").says("session_gone");
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn three_logins_in_more_than_a_minute_are_no_loop() {
+    let world = World::start().await;
+    for _ in 0..5 {
+        world.browser.navigate("/login/start?login_hint=alice").await.is(200);
+        lose_session(&world);
+        world.clock.shift(25);
+    }
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_callback_without_any_cookie_says_that_cookies_are_missing() {
+    let world = World::start().await;
+    let picker = world.browser.begin_login().await;
+    let callback = world.browser.callback_for(&picker, "alice").await;
+    world.browser.forget();
+    let page = world.browser.call_back(world.provider.issuer(), &callback).await;
+    page.refused(400, "unknown_login").says("cookie_not_returned");
+    world.finish().await;
+}
