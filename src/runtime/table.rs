@@ -6,6 +6,8 @@
 
 use std::collections::HashMap;
 
+use percent_encoding::percent_decode_str;
+
 use crate::config;
 use crate::error::{Reason, Refusal};
 use crate::metrics::{Metrics, RouteMetrics};
@@ -104,8 +106,7 @@ impl Table {
         if let Some(why) = host.reading.refuses(path) {
             return Err(Refusal::new(Reason::AmbiguousPath).because(why));
         }
-        let prefix = host.prefixes.iter().find(|prefix| is_under(path, &prefix.text));
-        let prefix = prefix.ok_or_else(|| Refusal::new(Reason::NotFound))?;
+        let prefix = host.prefix(path)?.ok_or_else(|| Refusal::new(Reason::NotFound))?;
         let entry = self.routes.get(prefix.route).ok_or_else(|| Refusal::new(Reason::NotFound))?;
         let place = match prefix.kind {
             PrefixKind::Rule(rule) => Some(Place::Rule(rule)),
@@ -145,6 +146,22 @@ fn is_under(path: &str, prefix: &str) -> bool {
 }
 
 impl Host {
+    /// The longest prefix above `path`.
+    ///
+    /// # Errors
+    /// `ambiguous_path` when an upstream that decodes the path would see it under another one.
+    fn prefix(&self, path: &str) -> Result<Option<&Prefix>, Refusal> {
+        let above = |path: &str| self.prefixes.iter().position(|prefix| is_under(path, &prefix.text));
+        let found = above(path);
+        if self.reading != Reading::Raw && path.contains('%') {
+            let decoded = percent_decode_str(path).decode_utf8_lossy();
+            if above(&decoded) != found {
+                return Err(Refusal::new(Reason::AmbiguousPath).because("decoded, it belongs to another rule"));
+            }
+        }
+        Ok(found.and_then(|at| self.prefixes.get(at)))
+    }
+
     fn reading(&self) -> Reading {
         let mut rules = self.prefixes.iter().filter(|prefix| prefix.kind != PrefixKind::Endpoints);
         match (rules.next(), rules.next()) {
@@ -245,6 +262,20 @@ mod tests {
         }
         for path in ["/", "/api/x.y", "/api/...", "/api/%252e%252e", "/a%20b", "/%C3%BC", "/a%25", "/.well-known/x"] {
             assert!(Reading::Canonical.refuses(path).is_none(), "{path}");
+        }
+    }
+
+    #[test]
+    fn px_10_a_path_that_belongs_elsewhere_once_decoded_is_refused() {
+        let prefix = |text: &str| Prefix { text: text.to_owned(), route: 0, site: 0, kind: PrefixKind::Rule(0) };
+        let prefixes = ["/v1.0", "/@staff", ""].map(prefix).into();
+        let host = Host { prefixes, reading: Reading::Canonical };
+        let found = |path: &str| host.prefix(path).map(|found| found.map(|prefix| prefix.text.clone()));
+        for path in ["/v1%2e0/x", "/v1%2E0", "/%40staff/x"] {
+            assert_eq!(found(path).unwrap_err().reason, Reason::AmbiguousPath, "{path}");
+        }
+        for (path, belongs) in [("/v1.0/a%40b", "/v1.0"), ("/users/a%40b", ""), ("/%C3%BC", ""), ("/%FF", "")] {
+            assert_eq!(found(path).unwrap().as_deref(), Some(belongs), "{path}");
         }
     }
 

@@ -21,6 +21,7 @@ mod openid;
 mod provider;
 mod proxy;
 mod readme;
+mod strangers;
 mod verdict;
 #[expect(dead_code, reason = "the kit serves stories to come")]
 mod world;

@@ -1,0 +1,54 @@
+//! What strangers try at the doors that are open to everybody: forged identities, second spellings of a path, answers
+//! that come by another way, links that act by themselves.
+
+use std::time::{Duration, Instant};
+
+use url::Url;
+use vestibule::demo::provider::{Endpoint, JwtMutation, Kind, Mutation};
+
+use crate::world::raw::Raw;
+use crate::world::upstream::Reply;
+use crate::world::{Edit, World};
+
+/// A route that serves a whole app, which is at the world's upstream; `rules` are raw path rules.
+async fn app(rules: &'static [(&'static str, &'static str)]) -> World {
+    let world = World::builder().without_front_end().config(|toml| {
+        let toml = toml.text("routes.web", "base_path", "/.vestibule");
+        rules
+            .iter()
+            .fold(toml, |toml, (prefix, rule)| toml.set("routes.web.paths", &format!("\"{prefix}\""), rule))
+    });
+    world.start().await
+}
+
+/// `url` with other parameters in its query; `None` leaves one out.
+fn with(mut url: Url, changes: &[(&str, Option<&str>)]) -> Url {
+    let kept: Vec<(String, String)> = url
+        .query_pairs()
+        .into_owned()
+        .filter(|(name, _)| !changes.iter().any(|(changed, _)| changed == name))
+        .collect();
+    let set = changes.iter().filter_map(|(name, value)| Some((*name, (*value)?)));
+    url.query_pairs_mut().clear().extend_pairs(kept).extend_pairs(set);
+    url
+}
+
+#[tokio::test]
+async fn px_10_r31_no_escape_leads_past_the_rule_that_a_path_belongs_to() {
+    let world = app(&[
+        ("/", r#"{ upstream = "api", unauthenticated = "pass" }"#),
+        ("/v1.0/", r#"{ upstream = "api" }"#),
+        ("/@staff/", r#"{ upstream = "api" }"#),
+    ])
+    .await;
+    for path in ["/v1.0/x", "/@staff/x"] {
+        world.browser.get(path).await.refused(401, "login_required");
+    }
+    for path in ["/v1%2e0/x", "/v1%2E0/x", "/%40staff/x", "/v1%2e0"] {
+        world.browser.get(path).await.refused(400, "ambiguous_path");
+    }
+    assert_eq!(world.upstream.count(), 0);
+    world.browser.get("/users/a%40b.test").await.is(200);
+    assert_eq!(world.upstream.last().target(), "/users/a%40b.test");
+    world.finish().await;
+}
