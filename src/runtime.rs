@@ -6,10 +6,11 @@
 
 mod table;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use http::HeaderName;
 use tokio_util::task::TaskTracker;
 use tracing::info;
 
@@ -218,13 +219,23 @@ impl Parts<'_> {
         let mut rules = Vec::with_capacity(config.paths.len());
         for rule in &config.paths {
             let upstream = rule.upstream.as_ref().map(|upstream| self.upstream(upstream)).transpose()?;
-            let owned = rule.identity_headers.iter().map(|header| header.name.clone()).collect();
-            rules.push(Rule { config: Arc::clone(rule), upstream, owned });
+            rules.push(Rule { config: Arc::clone(rule), upstream, owned: self.owned(rule) });
         }
         let limits =
             Limits { idle_timeout: self.config.sessions.idle_timeout, max_lifetime: self.config.sessions.max_lifetime };
         let parts = (Arc::clone(config), config::AuthCode::clone(mode));
         let route = AuthCode::build(parts, clients, rules, (limits, Arc::clone(keys)), self.lasting.shared.clone());
         Ok(Route::AuthCode(Arc::new(route)))
+    }
+
+    /// The identity headers that the application behind `rule` believes: all that any rule has it told, since it reads
+    /// them on every path alike.
+    fn owned(&self, rule: &config::PathRule) -> Arc<[HeaderName]> {
+        let target = |rule: &config::PathRule| rule.upstream.as_ref().map(|upstream| upstream.target.clone());
+        let rules = self.config.routes.values().flat_map(|route| &route.paths);
+        let beside = rules.filter(|other| target(other) == target(rule));
+        let names: HashSet<HeaderName> =
+            beside.flat_map(|other| &other.identity_headers).map(|header| header.name.clone()).collect();
+        names.into_iter().collect()
     }
 }

@@ -43,7 +43,7 @@ pub struct Passage {
     pub keep_authorization: bool,
     /// Identity headers; every other spelling of their names is dropped from the client's request.
     pub identity: Vec<(HeaderName, HeaderValue)>,
-    /// All identity header names of the rule, also those without a value: none of them may come from the client.
+    /// All identity header names that the upstream believes, also those without a value: none may come from the client.
     pub owned: Arc<[HeaderName]>,
     /// `X-Forwarded-For` as rebuilt from the peer.
     pub forwarded_for: Option<HeaderValue>,

@@ -34,6 +34,23 @@ fn with(mut url: Url, changes: &[(&str, Option<&str>)]) -> Url {
 }
 
 #[tokio::test]
+async fn px_7_h01_identity_headers_are_dropped_on_every_path_of_an_app_that_believes_them() {
+    let world = app(&[
+        ("/", r#"{ upstream = "api", unauthenticated = "login", identity_headers = { X-Auth-User = "sub" } }"#),
+        ("/static/", r#"{ upstream = "api", unauthenticated = "pass" }"#),
+    ])
+    .await;
+    let forged = world.browser.get("/static/x").header("x-auth-user", "admin").header("x_auth_user", "admin");
+    forged.header("x-auth-groups", "admins").header("x-other", "1").await.is(200);
+    let seen = world.upstream.last();
+    for name in ["x-auth-user", "x_auth_user", "x-auth-groups"] {
+        assert!(seen.all(name).is_empty(), "{}", seen.head);
+    }
+    assert_eq!(seen.header("x-other"), Some("1"));
+    world.finish().await;
+}
+
+#[tokio::test]
 async fn px_10_r31_no_escape_leads_past_the_rule_that_a_path_belongs_to() {
     let world = app(&[
         ("/", r#"{ upstream = "api", unauthenticated = "pass" }"#),

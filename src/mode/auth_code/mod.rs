@@ -65,7 +65,7 @@ pub struct Rule {
     pub config: Arc<config::PathRule>,
     /// Where it leads.
     pub upstream: Option<Arc<Upstream>>,
-    /// Identity headers of the rule, which never come from a client.
+    /// Identity headers that the upstream believes, from this rule or another; they never come from a client.
     pub owned: Arc<[http::HeaderName]>,
 }
 
