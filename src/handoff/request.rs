@@ -5,6 +5,7 @@ use bytes::Bytes;
 use http::header::{AUTHORIZATION, EXPECT, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, TRAILER, UPGRADE};
 use http::uri::{PathAndQuery, Scheme};
 use http::{Method, Uri, Version, request};
+use percent_encoding::percent_decode_str;
 
 use crate::config::{Target, Upstream, UpstreamHost};
 use crate::error::{Reason, Refusal};
@@ -101,6 +102,9 @@ impl Destination {
         if strip_prefix.is_none() && self.base_path.is_empty() {
             return Ok(asked.clone());
         }
+        if !self.base_path.is_empty() && climbs(asked.path()) {
+            return Err(Refusal::new(Reason::AmbiguousPath).because("it climbs out of the upstream's path"));
+        }
         let slash = if rest.starts_with('/') { "" } else { "/" };
         let joined = [&self.base_path, slash, rest].concat();
         PathAndQuery::from_maybe_shared(Bytes::from(joined))
@@ -135,6 +139,12 @@ impl Destination {
             headers.insert(AUTHORIZATION, authorization);
         }
     }
+}
+
+/// Whether a path has a segment that means "up" to some reader, plain or encoded.
+fn climbs(path: &str) -> bool {
+    let decoded = percent_decode_str(path).decode_utf8_lossy();
+    decoded.split(['/', '\\']).any(|segment| segment.split(';').next() == Some(".."))
 }
 
 /// Whether the client wants to speak WebSocket. Other upgrades (`h2c`, which some clients offer on every request) are

@@ -175,6 +175,17 @@ fn px_9_px_11_authority_is_the_configs_and_path_and_query_stay_byte_for_byte() {
 }
 
 #[test]
+fn px_10_no_path_climbs_out_of_the_upstreams_own() {
+    for path in ["/../admin", "/x/%2e%2E/admin", "/..%2fadmin", "/..%5cadmin", "/x/..;a=b/admin", "/%2e./admin?q=1"] {
+        assert_eq!(target("/inner", path, None), Err(Reason::AmbiguousPath), "{path}");
+        assert!(target("", path, None).is_ok(), "{path}");
+    }
+    for path in ["/a%2Fb//c", "/...", "/x..y/..z", "/?q=/../x"] {
+        assert!(target("/inner", path, None).is_ok(), "{path}");
+    }
+}
+
+#[test]
 fn a_cut_prefix_is_told_and_host_follows_the_config() {
     let mut asked = head("/api/x", &[("host", "app.example.com"), ("x-forwarded-prefix", "/evil")]);
     let told = Passage { strip_prefix: Some("/api".to_owned()), ..passage() };
