@@ -69,3 +69,18 @@ async fn px_10_r31_no_escape_leads_past_the_rule_that_a_path_belongs_to() {
     assert_eq!(world.upstream.last().target(), "/users/a%40b.test");
     world.finish().await;
 }
+
+#[tokio::test]
+async fn px_8_h10_forged_hops_do_not_push_the_real_ones_out() {
+    let world = app(&[("/", r#"{ upstream = "api", unauthenticated = "pass" }"#)]).await;
+    let forged = ["6.6.6.6"; 40].join(", ");
+    let request = format!("GET /x HTTP/1.1\r\nHost: app.test\r\nX-Forwarded-For: {forged}, 203.0.113.9\r\n\r\n");
+    let mut raw = world.raw().await;
+    raw.write(request).await;
+    raw.read_answer().await;
+    let seen = world.upstream.last();
+    let hops: Vec<&str> = seen.header("x-forwarded-for").unwrap().split(", ").collect();
+    assert_eq!(hops.len(), 17);
+    assert_eq!(hops[15..], ["203.0.113.9", "127.0.0.1"]);
+    world.finish().await;
+}

@@ -18,7 +18,7 @@ use crate::session::{Cause, Found, Freshness, Session, Touch};
 use crate::time::Timestamp;
 use crate::web::{Body, Kind, ReturnTo};
 
-/// Most addresses that are taken over from `X-Forwarded-For`.
+/// Most addresses that are taken over from `X-Forwarded-For`: the nearest ones, which trusted proxies wrote.
 const MAX_HOPS: usize = 16;
 
 /// Who comes to a path rule.
@@ -155,9 +155,9 @@ pub(super) fn admit(rule: &PathRule, call: &Call) -> Result<(), Refusal> {
 /// `X-Forwarded-For` rebuilt: what the trusted proxy says, as far as it is addresses, and the proxy itself.
 fn forwarded_for(headers: &HeaderMap, peer: Option<IpAddr>) -> Option<HeaderValue> {
     let said = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
-    let hops = said.flat_map(|value| value.split(',')).filter_map(|hop| hop.trim().parse::<IpAddr>().ok());
+    let hops: Vec<IpAddr> = said.flat_map(|value| value.split(',')).filter_map(|hop| hop.trim().parse().ok()).collect();
     let mut text = String::new();
-    for hop in hops.take(MAX_HOPS).chain(peer) {
+    for hop in hops.iter().skip(hops.len().saturating_sub(MAX_HOPS)).chain(&peer) {
         if !text.is_empty() {
             text.push_str(", ");
         }
