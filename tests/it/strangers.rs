@@ -84,3 +84,16 @@ async fn px_8_h10_forged_hops_do_not_push_the_real_ones_out() {
     assert_eq!(hops[15..], ["203.0.113.9", "127.0.0.1"]);
     world.finish().await;
 }
+
+#[tokio::test]
+async fn lo_3_what_a_browser_fetches_in_advance_logs_nobody_out() {
+    let world = World::start().await;
+    world.browser.login("alice").await;
+    for purpose in ["prefetch", "prefetch;prerender"] {
+        world.browser.click("/", "/logout").header("sec-purpose", purpose).await.is(200).says("Sign out?");
+    }
+    world.browser.get("/api/me").await.is(200);
+    world.browser.click("/", "/logout").await.is(200);
+    world.browser.get("/api/me").await.is(401);
+    world.finish().await;
+}

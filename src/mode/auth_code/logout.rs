@@ -143,8 +143,11 @@ impl AuthCode {
     }
 
     /// Whether this navigation is surely the user's own wish: a click on a page of this origin, or on the
-    /// confirmation page (which browsers without Fetch Metadata need).
+    /// confirmation page (which browsers without Fetch Metadata need). What a browser fetches in advance is nobody's.
     fn is_meant(&self, call: &Call, query: &Query, found: &Found) -> bool {
+        if call.head.headers.contains_key("sec-purpose") {
+            return false;
+        }
         if call.head.headers.get("sec-fetch-site").is_some_and(|site| site.as_bytes() == b"same-origin") {
             return true;
         }
