@@ -97,3 +97,29 @@ async fn lo_3_what_a_browser_fetches_in_advance_logs_nobody_out() {
     world.browser.get("/api/me").await.is(401);
     world.finish().await;
 }
+
+#[tokio::test]
+async fn cb_6_with_several_providers_an_answer_comes_by_the_path_of_the_one_that_was_asked() {
+    let world = World::builder()
+        .provider(|options| options.clients[0].redirect_uris = vec!["https://app.test/login/end/corp".to_owned()])
+        .config(|toml| {
+            toml.set("routes.web", "providers", r#"["corp", "other"]"#)
+                .text("providers.other", "issuer", "http://127.0.0.1:1/other")
+                .text("providers.other", "client_id", "web")
+        })
+        .start()
+        .await;
+    let callback = async || {
+        let picker = world.browser.navigate("/login/start?provider=corp&prompt=login").await;
+        world.browser.submit(&picker, &[("user", "alice")]).stop_before("/login/end/corp").await.location()
+    };
+    for path in ["/login/end", "/login/end/other"] {
+        let mut callback = callback().await;
+        callback.set_path(path);
+        world.browser.call_back(world.provider.issuer(), &callback).await.refused(400, "issuer_mismatch");
+    }
+    assert_eq!(world.provider.count(Endpoint::Token), 0);
+    let callback = callback().await;
+    world.browser.call_back(world.provider.issuer(), &callback).await.is(200).at("https://app.test/");
+    world.finish().await;
+}
