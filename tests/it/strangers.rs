@@ -123,3 +123,17 @@ async fn cb_6_with_several_providers_an_answer_comes_by_the_path_of_the_one_that
     world.browser.call_back(world.provider.issuer(), &callback).await.is(200).at("https://app.test/");
     world.finish().await;
 }
+
+#[tokio::test]
+async fn ls_4_login_cookies_stay_below_8_kib_together() {
+    let world = World::start().await;
+    for (redirect, failure) in [(1_500, 1), (1_500, 1), (1_900, 700), (10, 1), (1_900, 700), (1_900, 1), (1_000, 1)] {
+        let (redirect, failure) = ("a".repeat(redirect), "b".repeat(failure));
+        let start = format!("/login/start?redirect=/{redirect}&failure=/{failure}");
+        world.browser.navigate(&start).stay().await.is(302);
+        let weight = |cookie: &crate::world::jar::Cookie| cookie.name.len() + cookie.value.len() + "=; ".len();
+        let weight: usize = world.browser.cookies().iter().map(weight).sum();
+        assert!(weight < 8 * 1024, "{weight} bytes of cookies");
+    }
+    world.finish().await;
+}

@@ -17,8 +17,8 @@ use crate::web::{CookieJar, CookieName, KeyRing, Purpose};
 pub(super) const LIFETIME: Duration = Duration::from_secs(600);
 /// How many unfinished logins one browser may have.
 const MAX_ATTEMPTS: usize = 8;
-/// What their cookies may weigh together: Caddy and many upstreams stop reading a head at 8 KiB.
-const MAX_TOTAL: usize = 5 * 1024;
+/// What their cookies may weigh together, so that all cookies stay below 8 KiB, where many servers stop to read (LS-4).
+const MAX_TOTAL: usize = 6 * 1024;
 /// What browsers keep of one cookie, name and value (RFC 6265bis 5.6).
 const MAX_COOKIE: usize = 4096;
 
@@ -73,15 +73,15 @@ pub(super) fn clear(state: &str, route: &Name, site: &Origin) -> HeaderValue {
     CookieName::login(route, &name_of(state), site.scheme).clear()
 }
 
-/// `Set-Cookie`s that make room for one more attempt: the oldest go first.
-pub(super) fn make_room(jar: &CookieJar<'_>, route: &Name, site: &Origin) -> Vec<HeaderValue> {
+/// `Set-Cookie`s that make room for `next`, the cookie of one more attempt: the oldest go first.
+pub(super) fn make_room(jar: &CookieJar<'_>, next: &HeaderValue, route: &Name, site: &Origin) -> Vec<HeaderValue> {
     let cookies: Vec<CookieName> = jar
         .attempts(route, site.scheme)
         .map(|attempt| CookieName::login(route, attempt, site.scheme))
         .collect();
     let weight = |cookie: &CookieName| cookie.as_str().len() + jar.value(cookie).map_or(0, <[u8]>::len);
     let mut count = cookies.len();
-    let mut total: usize = cookies.iter().map(weight).sum();
+    let mut total: usize = next.len() + cookies.iter().map(weight).sum::<usize>();
     let mut gone = Vec::new();
     for cookie in &cookies {
         if count < MAX_ATTEMPTS && total <= MAX_TOTAL {

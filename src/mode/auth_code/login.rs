@@ -54,7 +54,7 @@ impl AuthCode {
             redirect(StatusCode::FOUND, url.as_str())?
         };
         let jar = CookieJar::new(&call.head.headers);
-        for gone in attempt::make_room(&jar, &self.config.name, site) {
+        for gone in attempt::make_room(&jar, &cookie, &self.config.name, site) {
             response.headers_mut().append(SET_COOKIE, gone);
         }
         response.headers_mut().append(SET_COOKIE, cookie);
