@@ -48,10 +48,10 @@ impl From<provider::Error> for Refusal {
 /// The error codes of OpenID Connect Core 3.1.2.6 and RFC 6749 4.1.2.1, as far as they call for different answers.
 fn of_provider(code: &str) -> Reason {
     match code {
-        "login_required" | "interaction_required" | "consent_required" | "account_selection_required" => {
-            Reason::LoginRequired
+        "login_required" => Reason::LoginRequired,
+        "access_denied" | "interaction_required" | "consent_required" | "account_selection_required" => {
+            Reason::AccessDenied
         }
-        "access_denied" => Reason::AccessDenied,
         _ => Reason::ProviderRefused,
     }
 }

@@ -125,6 +125,26 @@ async fn cb_6_with_several_providers_an_answer_comes_by_the_path_of_the_one_that
 }
 
 #[tokio::test]
+async fn cb_8_only_login_required_is_401() {
+    let world = World::start().await;
+    for (error, status, code) in [
+        ("login_required", 401, "login_required"),
+        ("interaction_required", 400, "access_denied"),
+        ("consent_required", 400, "access_denied"),
+        ("account_selection_required", 400, "access_denied"),
+        ("server_error", 400, "provider_refused"),
+    ] {
+        let start = world.browser.navigate("/login/start?prompt=login").await;
+        let callback = world.browser.callback_for(&start, "alice").await;
+        let callback = with(callback, &[("code", None), ("error", Some(error))]);
+        let request = serde_json::json!({ "request_url": callback.as_str() });
+        let answer = world.browser.post("/login/end").json(&request).await.is(status);
+        assert_eq!(answer.header("vestibule-error"), Some(code), "{error}");
+    }
+    world.finish().await;
+}
+
+#[tokio::test]
 async fn ls_4_login_cookies_stay_below_8_kib_together() {
     let world = World::start().await;
     for (redirect, failure) in [(1_500, 1), (1_500, 1), (1_900, 700), (10, 1), (1_900, 700), (1_900, 1), (1_000, 1)] {
