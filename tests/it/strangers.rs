@@ -157,3 +157,10 @@ async fn ls_4_login_cookies_stay_below_8_kib_together() {
     }
     world.finish().await;
 }
+
+#[tokio::test]
+async fn cb_21_the_way_to_log_in_is_not_stored() {
+    let world = app(&[("/", r#"{ upstream = "api", unauthenticated = "login" }"#)]).await;
+    world.browser.navigate("/x").stay().await.is(302).has("cache-control", "no-store");
+    world.finish().await;
+}

@@ -15,7 +15,7 @@ mod verdict;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{CONTENT_TYPE, HeaderValue, LOCATION};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, LOCATION};
 use http::{Method, Response, StatusCode};
 use serde_json::Value;
 use tokio_util::task::TaskTracker;
@@ -249,11 +249,12 @@ fn html(page: String) -> Response<Body> {
     response
 }
 
-/// A redirect; 302 or 303, never one that would repeat a body (RFC 9700 4.12).
+/// A redirect; 302 or 303, never one that would repeat a body (RFC 9700 4.12). Not for keeping: it is for who asks now.
 fn redirect(status: StatusCode, url: &str) -> Result<Response<Body>, Refusal> {
     let location = HeaderValue::from_str(url).map_err(|_| Refusal::new(Reason::Internal).because("unprintable URL"))?;
     let mut response = Response::new(Body::Empty);
     *response.status_mut() = status;
     response.headers_mut().insert(LOCATION, location);
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
 }
