@@ -164,3 +164,14 @@ async fn cb_21_the_way_to_log_in_is_not_stored() {
     world.browser.navigate("/x").stay().await.is(302).has("cache-control", "no-store");
     world.finish().await;
 }
+
+#[tokio::test]
+async fn claims_show_a_groups_claim_that_has_dots_in_its_name() {
+    let name = "https://app.test/groups";
+    let world = World::builder().config(|toml| toml.text("routes.web", "groups_claim", name)).start().await;
+    let lie = JwtMutation::SetClaim(name, serde_json::json!(["staff"]));
+    world.provider.mutate(Mutation::next(Endpoint::Token, Kind::IdToken(lie)));
+    world.browser.login("alice").await;
+    assert_eq!(world.browser.get("/claims").await.is(200).json()[name][0], "staff");
+    world.finish().await;
+}

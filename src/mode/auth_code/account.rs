@@ -72,9 +72,11 @@ impl AuthCode {
             ClaimsSource::IdToken => session.claims.clone(),
             ClaimsSource::AccessToken => session.tokens.access.claims().unwrap_or_default(),
         };
-        let group_root = self.config.groups_claim.split('.').next().unwrap_or_default();
-        let listed =
-            |name: &str| name == "sub" || name == group_root || STANDARD.contains(&name) || ABOUT_LOGIN.contains(&name);
+        let groups = self.config.groups_claim.as_str();
+        let groups = [groups, groups.split('.').next().unwrap_or_default()];
+        let listed = |name: &str| {
+            name == "sub" || groups.contains(&name) || STANDARD.contains(&name) || ABOUT_LOGIN.contains(&name)
+        };
         let shown = |name: &str| match self.mode.claims {
             ClaimsShown::Standard => listed(name),
             ClaimsShown::All => true,
