@@ -22,8 +22,10 @@ const EARLY: Duration = Duration::from_secs(30);
 const MIN_AGE: Duration = Duration::from_secs(1);
 /// After a failure that does not end the session, the provider is left alone for this long.
 const COOL_DOWN: Duration = Duration::from_secs(5);
-/// Longest wait for somebody else's refresh; the request to the provider itself ends earlier.
+/// Longest wait for a refresh; the request to the provider itself ends earlier.
 const WAIT: Duration = Duration::from_secs(15);
+/// Longest wait for a refresh while the old token has life left: it serves when the provider dawdles.
+const GRACE: Duration = Duration::from_secs(1);
 /// Above this many cool-downs, those that are over are thrown out before a new one is noted.
 const MAX_COOLING: usize = 10_000;
 
@@ -94,7 +96,7 @@ impl Refresher {
         }
         let begun = Instant::now();
         let outcome = match self.join(&session, client, now) {
-            Ok(flight) => landed(flight).await,
+            Ok(flight) => landed(flight, if alive { GRACE } else { WAIT }).await,
             Err(cause) => Outcome::Failed(cause),
         };
         self.metrics.refresh_wait(begun.elapsed().as_secs_f64());
@@ -231,9 +233,9 @@ impl Work {
     }
 }
 
-/// Waits for a flight to land.
-async fn landed(mut flight: watch::Receiver<Option<Outcome>>) -> Outcome {
-    match tokio::time::timeout(WAIT, flight.wait_for(Option::is_some)).await {
+/// Waits for a flight to land, at most `limit` long.
+async fn landed(mut flight: watch::Receiver<Option<Outcome>>, limit: Duration) -> Outcome {
+    match tokio::time::timeout(limit, flight.wait_for(Option::is_some)).await {
         Ok(Ok(outcome)) => outcome.clone().unwrap_or(Outcome::Failed(Cause::Unavailable)),
         Ok(Err(_)) => Outcome::Failed(Cause::Unavailable),
         Err(_) => Outcome::Failed(Cause::Timeout),

@@ -166,6 +166,29 @@ async fn cb_21_the_way_to_log_in_is_not_stored() {
 }
 
 #[tokio::test]
+async fn px_15_a_provider_that_dawdles_holds_nobody_up_whose_token_has_life_left() {
+    let world = World::start().await;
+    world.browser.login("alice").await;
+    world.provider.delay(Endpoint::Token, Duration::from_secs(3));
+    world.clock.shift(280);
+    let begun = Instant::now();
+    world.browser.get("/api/me").await.is(200);
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    let first = world.upstream.last().header("authorization").unwrap().to_owned();
+    // Begun refreshes finish: the next request after that has the new token.
+    let start = Instant::now();
+    loop {
+        world.browser.get("/api/me").await.is(200);
+        if world.upstream.last().header("authorization") != Some(first.as_str()) {
+            break;
+        }
+        assert!(start.elapsed() < Duration::from_secs(10), "the token was never renewed");
+    }
+    assert_eq!(world.provider.reuses(), 0);
+    world.finish().await;
+}
+
+#[tokio::test]
 async fn claims_show_a_groups_claim_that_has_dots_in_its_name() {
     let name = "https://app.test/groups";
     let world = World::builder().config(|toml| toml.text("routes.web", "groups_claim", name)).start().await;
