@@ -109,7 +109,7 @@ impl Edge {
                 response
             }
         };
-        if !response.status().is_success() && !leftover.settle().await {
+        if !leftover.settle().await {
             // The rest of the body is still on its way: nothing after it may be read as a request.
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }

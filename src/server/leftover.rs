@@ -18,7 +18,19 @@ const MAX_BYTES: usize = 1024 * 1024;
 /// How long that may take.
 const MAX_TIME: Duration = Duration::from_secs(5);
 
-type Slot = Arc<Mutex<Option<Incoming>>>;
+type Slot = Arc<Mutex<State>>;
+
+/// How far somebody has come with a body.
+#[derive(Default)]
+pub(super) enum State {
+    /// Somewhere in it, perhaps still reading.
+    #[default]
+    Reading,
+    /// To its end.
+    Whole,
+    /// It was dropped before.
+    Left(Incoming),
+}
 
 /// Where a body that was dropped before its end can be found.
 pub(super) enum Leftover {
@@ -48,10 +60,11 @@ impl Leftover {
     /// Reads away what is left. False when there is, or may be, still something on its way.
     pub(super) async fn settle(self) -> bool {
         let Self::Slot(slot) = self else { return true };
-        let left = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(mut incoming) = left else {
-            // Not dropped yet: whoever has it may still be reading. Only a whole body counts as settled.
-            return Arc::strong_count(&slot) == 1;
+        let state = std::mem::take(&mut *slot.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut incoming = match state {
+            State::Whole => return true,
+            State::Reading => return false,
+            State::Left(incoming) => incoming,
         };
         let drain = async {
             let mut total = 0;
@@ -68,15 +81,23 @@ impl Leftover {
     }
 }
 
+impl Watched {
+    fn reached(&self, state: State) {
+        *self.slot.lock().unwrap_or_else(PoisonError::into_inner) = state;
+    }
+}
+
 impl http_body::Body for Watched {
     type Data = Bytes;
     type Error = BoxError;
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        match &mut self.incoming {
-            Some(incoming) => Pin::new(incoming).poll_frame(context).map_err(Into::into),
-            None => Poll::Ready(None),
+        let Some(incoming) = &mut self.incoming else { return Poll::Ready(None) };
+        let polled = Pin::new(&mut *incoming).poll_frame(context).map_err(Into::into);
+        if matches!(polled, Poll::Ready(None)) || incoming.is_end_stream() {
+            self.reached(State::Whole);
         }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
@@ -90,7 +111,8 @@ impl http_body::Body for Watched {
 
 impl Drop for Watched {
     fn drop(&mut self) {
-        let left = self.incoming.take().filter(|incoming| !incoming.is_end_stream());
-        *self.slot.lock().unwrap_or_else(PoisonError::into_inner) = left;
+        if let Some(incoming) = self.incoming.take().filter(|incoming| !incoming.is_end_stream()) {
+            self.reached(State::Left(incoming));
+        }
     }
 }

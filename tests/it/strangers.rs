@@ -189,6 +189,19 @@ async fn px_15_a_provider_that_dawdles_holds_nobody_up_whose_token_has_life_left
 }
 
 #[tokio::test]
+async fn an_answer_of_our_own_before_the_end_of_a_large_body_ends_the_connection() {
+    let world = World::start().await;
+    let body = "x".repeat(1_500_000);
+    let head = format!("Host: app.test\r\nOrigin: https://app.test\r\nContent-Length: {}\r\n\r\n", body.len() + 1);
+    let mut raw = world.raw().await;
+    raw.write(format!("POST /login/start HTTP/1.1\r\n{head}")).await;
+    raw.write(&body).await;
+    let answer = raw.read_answer().await.to_ascii_lowercase();
+    assert!(answer.starts_with("http/1.1 200 ") && answer.contains("connection: close"), "{answer}");
+    world.finish().await;
+}
+
+#[tokio::test]
 async fn claims_show_a_groups_claim_that_has_dots_in_its_name() {
     let name = "https://app.test/groups";
     let world = World::builder().config(|toml| toml.text("routes.web", "groups_claim", name)).start().await;
