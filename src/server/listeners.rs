@@ -17,6 +17,9 @@ use crate::server::listener::{Bound, Running};
 use crate::server::verdict::Verdicts;
 use crate::web::RandomError;
 
+/// How long a scrape may take that is under way when everything else is closed.
+const WATCHED: Duration = Duration::from_secs(1);
+
 /// The doors that are open, by the address as configured.
 #[derive(Debug)]
 pub struct Listeners {
@@ -130,13 +133,20 @@ impl Listeners {
             .collect()
     }
 
-    /// Closes all; requests in flight may finish within `drain`.
+    /// Closes all; requests in flight may finish within `drain`. Operators can watch: their listener is the last.
     pub async fn shutdown(&mut self, drain: Duration) {
-        for (_, (_, running)) in std::mem::take(&mut self.running) {
-            self.closing.spawn(running.close(drain));
+        let mut watched = Vec::new();
+        for (role, running) in std::mem::take(&mut self.running).into_values() {
+            match role {
+                Role::Admin => watched.push(running),
+                Role::Routes | Role::Verdicts => drop(self.closing.spawn(running.close(drain))),
+            }
         }
         self.closing.close();
         self.closing.wait().await;
+        for running in watched {
+            running.close(drain.min(WATCHED)).await;
+        }
     }
 }
 

@@ -211,3 +211,30 @@ async fn claims_show_a_groups_claim_that_has_dots_in_its_name() {
     assert_eq!(world.browser.get("/claims").await.is(200).json()[name][0], "staff");
     world.finish().await;
 }
+
+#[tokio::test]
+async fn operators_see_that_it_drains() {
+    let mut world = app(&[("/", r#"{ upstream = "api", unauthenticated = "pass" }"#)]).await;
+    world.upstream.on("/slow", Reply::text("at last").after(Duration::from_millis(700)));
+    let mut slow = world.raw().await;
+    slow.write("GET /slow HTTP/1.1\r\nHost: app.test\r\n\r\n").await;
+    world.upstream.wait_for(1).await;
+    let operators = world.bound("127.0.0.2:0").await;
+    let ask = format!("GET /readyz HTTP/1.1\r\nHost: {operators}\r\nConnection: close\r\n\r\n");
+    let watch = tokio::spawn(async move {
+        let start = Instant::now();
+        let mut seen = None;
+        // Not only in the instant before the doors close, but for as long as the slow request is under way.
+        while seen.is_none_or(|seen: Instant| seen.elapsed() < Duration::from_millis(300)) {
+            match Raw::status(operators, &ask).await {
+                503 => drop(seen.get_or_insert_with(Instant::now)),
+                status => assert_eq!((status, seen), (200, None)),
+            }
+            assert!(start.elapsed() < Duration::from_secs(5), "never seen to drain");
+        }
+    });
+    world.restart().await;
+    watch.await.unwrap();
+    assert!(slow.read_answer().await.contains("at last"));
+    world.finish().await;
+}
