@@ -233,7 +233,10 @@ impl House {
         followed.watch(&self.config_path, &loaded.report);
         let fingerprint = loaded.report.sources().fingerprint;
         if fingerprint == followed.serving {
-            followed.refused = None;
+            if followed.refused.take().is_some() {
+                info!("the refused edit was taken back");
+                self.lasting.metrics.config_reload("unchanged", self.lasting.clock.now());
+            }
             return;
         }
         let config = Arc::new(loaded.config);

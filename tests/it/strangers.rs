@@ -202,6 +202,17 @@ async fn an_answer_of_our_own_before_the_end_of_a_large_body_ends_the_connection
 }
 
 #[tokio::test]
+async fn an_edit_that_is_taken_back_mends_the_metric() {
+    let world = World::start().await;
+    let good = std::fs::read_to_string(world.dir().join("vestibule.toml")).unwrap();
+    assert_eq!(world.write("nonsense").await, Edit::Refused);
+    assert_eq!(world.metric("vestibule_config_last_reload_successful", &[]).await, 0.0);
+    assert_eq!(world.write(&good).await, Edit::Served);
+    assert_eq!(world.metric("vestibule_config_last_reload_successful", &[]).await, 1.0);
+    world.finish().await;
+}
+
+#[tokio::test]
 async fn claims_show_a_groups_claim_that_has_dots_in_its_name() {
     let name = "https://app.test/groups";
     let world = World::builder().config(|toml| toml.text("routes.web", "groups_claim", name)).start().await;
