@@ -46,7 +46,8 @@ pub fn judge(head: &request::Parts, kind: Kind, rules: &CrossSite<'_>) -> Judgem
         Single::Once(origin) => Some(origin),
     };
     // 1. Opening a document passes: a link in a mail is cross-site and has to work.
-    if kind == Kind::Navigation && to_document(&head.headers) {
+    let upgrade = head.headers.contains_key(UPGRADE);
+    if kind == Kind::Navigation && to_document(&head.headers) && !upgrade {
         return Judgement::Pass(None);
     }
     // 2. An Origin must be one of ours or listed; `null` is neither.
@@ -62,8 +63,7 @@ pub fn judge(head: &request::Parts, kind: Kind, rules: &CrossSite<'_>) -> Judgem
         Single::Repeated => return Judgement::Refuse("several Sec-Fetch-Site headers"),
         Single::Once(site) => Some(site.as_bytes()),
     };
-    let safe =
-        matches!(head.method, Method::GET | Method::HEAD | Method::OPTIONS) && !head.headers.contains_key(UPGRADE);
+    let safe = matches!(head.method, Method::GET | Method::HEAD | Method::OPTIONS) && !upgrade;
     match (safe, site) {
         (_, Some(b"same-origin")) | (true, None | Some(b"none")) => Judgement::Pass(None),
         // Unsafe methods and WebSocket need a good Origin, or else the browser's word that the page is our own.
@@ -111,7 +111,7 @@ fn names_origin(vary: &HeaderValue) -> bool {
         .any(|name| name.trim_ascii().eq_ignore_ascii_case(b"origin"))
 }
 
-/// Whether a navigation opens a document, and not a frame, an image or a prefetch for one.
+/// Whether a navigation opens a document, and not a frame or an image.
 fn to_document(headers: &HeaderMap) -> bool {
     headers.get(SEC_FETCH_DEST).is_none_or(|dest| dest.as_bytes() == b"document")
 }
@@ -183,6 +183,8 @@ mod tests {
             ("GET", &[("sec-fetch-site", "same-site"), ("origin", "https://www.example")], "cors"),
             ("GET", &[("sec-fetch-site", "none")], "pass"),
             ("GET", &[("upgrade", "websocket"), ("connection", "upgrade")], "refuse"),
+            ("GET", &[("upgrade", "websocket"), ("accept", "text/html")], "refuse"),
+            ("GET", &[("upgrade", "websocket"), nav, ("origin", "https://evil.example")], "refuse"),
             ("GET", &[("upgrade", "websocket"), ("origin", "https://app.example")], "cors"),
             ("OPTIONS", &[("origin", "https://www.example"), ("access-control-request-method", "PUT")], "preflight"),
             ("OPTIONS", &[("origin", "https://evil.example"), ("access-control-request-method", "PUT")], "refuse"),
