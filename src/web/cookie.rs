@@ -172,12 +172,14 @@ pub fn cut_own_set(headers: &mut HeaderMap) {
 /// Whether a cookie name is one of ours, with or without the prefix, in any case (browsers compare prefixes so).
 #[must_use]
 fn is_ours(name: &[u8]) -> bool {
-    let strip = |name: &[u8], prefix: &[u8]| {
-        let (head, rest) = name.split_at_checked(prefix.len())?;
-        head.eq_ignore_ascii_case(prefix).then(|| rest.to_vec())
-    };
-    let bare = strip(name, HOST_PREFIX.as_bytes()).unwrap_or_else(|| name.to_vec());
-    strip(&bare, OURS.as_bytes()).is_some()
+    let bare = without(name, HOST_PREFIX.as_bytes()).unwrap_or(name);
+    without(bare, OURS.as_bytes()).is_some()
+}
+
+/// What follows `prefix`, in whatever case that is written.
+fn without<'a>(name: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
+    let (head, rest) = name.split_at_checked(prefix.len())?;
+    head.eq_ignore_ascii_case(prefix).then_some(rest)
 }
 
 fn keep_others(header: &HeaderValue) -> Option<HeaderValue> {
