@@ -92,7 +92,7 @@ fn places(files: &BTreeSet<PathBuf>) -> BTreeSet<PathBuf> {
         for _ in 0..40 {
             add(&mut places, &name);
             let Ok(target) = std::fs::read_link(&name) else { break };
-            name = name.parent().unwrap_or(Path::new("/")).join(target);
+            name = name.parent().unwrap_or_else(|| Path::new("/")).join(target);
         }
         if let Ok(canonical) = std::fs::canonicalize(file) {
             add(&mut places, &canonical);
