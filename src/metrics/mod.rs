@@ -200,6 +200,7 @@ mod tests {
         let route = metrics.route("web");
         drop(route.in_flight());
         route.observe("proxy", StatusCode::OK, 0.001);
+        route.verdict("allow");
         metrics.upstream("api").observe(UpstreamResult::Answered(StatusCode::OK), 0.001);
         metrics.login_started("web", "corp");
         metrics.login("web", "corp", "success");
