@@ -108,8 +108,6 @@ fn add(places: &mut BTreeSet<PathBuf>, file: &Path) {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
-
     use super::*;
 
     #[test]

@@ -1,5 +1,4 @@
 //! The memory store keeps its promises: compare-and-swap, both clocks, the index, the bound, and the hooks.
-#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

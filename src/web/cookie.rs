@@ -192,8 +192,6 @@ fn keep_others(header: &HeaderValue) -> Option<HeaderValue> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
-
     use super::*;
 
     fn jar(header: &[u8]) -> HeaderMap {

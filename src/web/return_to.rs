@@ -97,8 +97,6 @@ fn is_under(path: &str, prefix: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
-
     use super::*;
     use crate::config::Scheme;
 

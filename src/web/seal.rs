@@ -151,8 +151,6 @@ fn aad(purpose: Purpose, context: &str, id: [u8; KEY_ID_LEN]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
-
     use super::*;
 
     fn ring(secrets: &[&str]) -> KeyRing {

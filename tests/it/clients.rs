@@ -80,5 +80,5 @@ impl Spa {
 
 /// A call of the generated Go client: `Accept: application/json`, no `Origin`, no Fetch Metadata.
 pub fn go(browser: &Browser, method: Method, path: &str) -> Ask {
-    browser.fetch(method, path).as_program().header("accept", "application/json")
+    browser.fetch(method, path).like_a_program().header("accept", "application/json")
 }

@@ -92,11 +92,7 @@ fn is_committed(path: &Path, text: &str) -> bool {
     if std::env::var_os("UPDATE").is_some() {
         fs::write(path, text).unwrap();
     }
-    let committed = fs::read_to_string(path).unwrap_or_default();
-    if committed != text {
-        eprintln!("{} is not current; UPDATE=1 rewrites it. Now:\n{text}", path.display());
-    }
-    committed == text
+    fs::read_to_string(path).unwrap_or_default() == text
 }
 
 /// CF-1, CF-4, CF-5, CF-6, CF-7, CF-9, CF-10, CF-12, M01–M08, M11, M25, M26: each fixture shows one way to be wrong, or
@@ -109,7 +105,7 @@ fn every_fixture_is_told_what_its_out_file_says() {
         .collect();
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
     paths.sort();
-    assert!(paths.len() >= 1, "only {} fixtures were found", paths.len());
+    assert!(!paths.is_empty(), "only {} fixtures were found", paths.len());
     let stale: Vec<&PathBuf> = paths
         .iter()
         .filter(|path| {

@@ -77,7 +77,7 @@ impl Ask {
     }
 
     /// As a program that is no browser: neither `Origin` nor Fetch Metadata.
-    pub fn as_program(mut self) -> Self {
+    pub fn like_a_program(mut self) -> Self {
         self.from = None;
         self.without_metadata()
     }
