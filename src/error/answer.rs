@@ -36,8 +36,10 @@ pub fn answer(refusal: &Refusal, asker: &Asker<'_>) -> Response<Body> {
     let (content_type, body) = match (asker.kind, asker.wants) {
         (Kind::Navigation | Kind::Form, _) => ("text/html; charset=utf-8", page(refusal, asker)),
         (Kind::Fetch, Wants::Anything) if asker.unseen => ("", String::new()),
-        (Kind::Fetch, Wants::Json) => ("application/json", problem(refusal, asker)),
-        (Kind::Fetch, Wants::Anything | Wants::Other) => ("application/problem+json", problem(refusal, asker)),
+        (Kind::Fetch, Wants::OnlyJson) => ("application/json", problem(refusal, asker)),
+        (Kind::Fetch, Wants::Anything | Wants::JsonToo | Wants::Other) => {
+            ("application/problem+json", problem(refusal, asker))
+        }
     };
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = reason.status();

@@ -4,6 +4,7 @@ use http::header::{ACCEPT, HeaderMap, HeaderName};
 use http::{Method, request};
 
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// What kind of request it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,8 +20,10 @@ pub enum Kind {
 /// Which representations `Accept` asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wants {
-    /// It names `application/json` (and not `application/problem+json`).
-    Json,
+    /// It names `application/json` and nothing else.
+    OnlyJson,
+    /// It names `application/json` beside other types, none of which is `text/html`.
+    JsonToo,
     /// It is `*/*` or absent: the caller did not think about it.
     Anything,
     /// It names something else, such as `text/html` or `application/problem+json`.
@@ -33,7 +36,7 @@ impl Kind {
     pub fn of(head: &request::Parts) -> Self {
         let opens = match head.headers.get(SEC_FETCH_MODE) {
             Some(mode) => mode.as_bytes() == b"navigate",
-            None => accepts(&head.headers, b"text/html"),
+            None => !head.headers.contains_key(SEC_FETCH_SITE) && accepts(&head.headers, b"text/html"),
         };
         match (opens, &head.method) {
             (true, &Method::GET | &Method::HEAD) => Self::Navigation,
@@ -47,19 +50,31 @@ impl Wants {
     /// Judges `Accept`.
     #[must_use]
     pub fn of(headers: &HeaderMap) -> Self {
-        if accepts(headers, b"application/json") && !accepts(headers, b"text/html") {
-            return Self::Json;
+        let json = accepts(headers, b"application/json") && !accepts(headers, b"text/html");
+        match json {
+            true if named(headers).all(|media| media.eq_ignore_ascii_case(b"application/json")) => Self::OnlyJson,
+            true => Self::JsonToo,
+            false if named(headers).all(|media| media == b"*/*") => Self::Anything,
+            false => Self::Other,
         }
-        let named = headers.get_all(ACCEPT).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
-        let mut named = named.map(media_type).filter(|media| !media.is_empty()).peekable();
-        if named.peek().is_none() || named.all(|media| media == b"*/*") { Self::Anything } else { Self::Other }
+    }
+
+    /// Whether it names `application/json`.
+    #[must_use]
+    pub const fn names_json(self) -> bool {
+        matches!(self, Self::OnlyJson | Self::JsonToo)
     }
 }
 
 /// Whether `Accept` names `media` itself (wildcards do not count).
 fn accepts(headers: &HeaderMap, media: &[u8]) -> bool {
-    let values = headers.get_all(ACCEPT).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
-    values.map(media_type).any(|named| named.eq_ignore_ascii_case(media))
+    named(headers).any(|named| named.eq_ignore_ascii_case(media))
+}
+
+/// The media types that `Accept` names, in their order.
+fn named(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+    let members = headers.get_all(ACCEPT).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    members.map(media_type).filter(|media| !media.is_empty())
 }
 
 /// One member of `Accept` without its parameters.

@@ -11,7 +11,7 @@ use crate::mode::Call;
 use crate::mode::auth_code::attempt::{self, Ticket};
 use crate::mode::auth_code::{AuthCode, Party, html, json as json_answer, pages, redirect};
 use crate::provider::Ask;
-use crate::web::{Body, CookieJar, Kind, Parameter, Query, ReturnTo, Wants};
+use crate::web::{Body, CookieJar, Kind, Parameter, Query, ReturnTo};
 
 /// `prompt` values of OpenID Connect Core 3.1.2.1.
 const PROMPTS: [&str; 4] = ["none", "login", "consent", "select_account"];
@@ -24,7 +24,7 @@ impl AuthCode {
         let query = Query::parse(call.head.uri.query().unwrap_or_default());
         let return_to = self.target(call, &query, "redirect")?;
         let failure = self.target(call, &query, "failure")?;
-        let wants_json = call.head.method == http::Method::POST || call.wants == Wants::Json;
+        let wants_json = call.head.method == http::Method::POST || call.wants.names_json();
         let Some(party) = self.party(&query)? else {
             let chooser = self.chooser_url(call, &query)?;
             return if wants_json && call.kind == Kind::Fetch {
