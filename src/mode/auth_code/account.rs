@@ -41,8 +41,8 @@ const STANDARD: [&str; 19] = [
 /// Further claims that `claims` shows: about the login itself (OpenID Connect Core 2).
 const ABOUT_LOGIN: [&str; 7] = ["iss", "aud", "exp", "iat", "auth_time", "acr", "amr"];
 
-/// Never shown, whatever `claims` says: values that could be used as a credential.
-const TOKENS: [&str; 5] = ["access_token", "refresh_token", "id_token", "code", "client_secret"];
+/// Never shown, whatever `claims` says: values that could be used as a credential, or were one for the login.
+const TOKENS: [&str; 6] = ["access_token", "refresh_token", "id_token", "code", "client_secret", "nonce"];
 
 impl AuthCode {
     /// GET `userinfo`: the standard claims, ID token first, then what the userinfo endpoint said.
