@@ -9,13 +9,16 @@
 )]
 #![expect(unreachable_pub, reason = "nothing in a test binary is reachable from outside")]
 
+mod account;
 mod architecture;
 mod callback;
 mod clients;
 mod config;
 mod conformance;
+mod failures;
 mod kit;
 mod login;
+mod logout;
 mod loops;
 mod openid;
 mod provider;
