@@ -42,8 +42,9 @@ async fn cb_1_c01_the_front_end_that_navigates_comes_home_with_a_session() {
     let answer = world.browser.click(&issuer, callback.as_str()).stay().await.is(303);
     let answer = answer.has("location", "https://app.test/page?x=1");
     let cookies = answer.all("set-cookie");
-    let [session, login] = cookies.as_slice() else { panic!("{cookies:?}") };
+    let [session, loops, login] = cookies.as_slice() else { panic!("{cookies:?}") };
     assert!(session.starts_with("__Host-Http-vestibule-web="), "{session}");
+    assert!(loops.starts_with("__Host-Http-vestibule-web.loops="), "{loops}");
     assert!(login.starts_with("__Host-Http-vestibule-web.login.") && login.contains("=; "), "{login}");
     assert!(login.ends_with("; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age=0"), "{login}");
     let journal = world.provider.journal();
