@@ -6,6 +6,7 @@
 //! state of whatever is equal. Names are resolved: a route holds the provider and the upstream that it means.
 
 mod auth_code;
+mod caddyfile;
 mod client;
 mod conflicts;
 mod environment;
@@ -37,6 +38,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use auth_code::{AuthCode, ClaimsShown, ClaimsSource};
+pub use caddyfile::{FrontEnd, caddyfile};
 pub use client::{AuthMethod, Client, Userinfo};
 pub use environment::{Environment, File, System, Unreadable};
 pub use identity_headers::IdentityHeader;

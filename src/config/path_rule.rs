@@ -67,7 +67,8 @@ pub enum Authorization {
 }
 
 /// The first segments of the endpoints (they live below `base_path`).
-const ENDPOINTS: &[&str] = &["login", "logout", "userinfo", "user_info", "claims", "check_auth", "session", "refresh"];
+pub(super) const ENDPOINTS: &[&str] =
+    &["login", "logout", "userinfo", "user_info", "claims", "check_auth", "session", "refresh"];
 
 /// Headers that any page may send to another site unasked, or that browsers set themselves, prove nothing about who
 /// sends them (Fetch 2.2.2).

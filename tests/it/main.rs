@@ -11,6 +11,8 @@
 
 mod account;
 mod architecture;
+mod caddies;
+mod caddyfile;
 mod callback;
 mod clients;
 mod config;
