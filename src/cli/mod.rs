@@ -3,6 +3,7 @@
 //! Exit codes: 0 all is well, 1 it is not and the report says why, 2 the command line itself was wrong.
 
 mod check;
+mod init;
 mod log;
 mod run;
 
@@ -28,6 +29,10 @@ enum Command {
     Run(ConfigArgs),
     /// Read the configuration, report every problem, and print what to register at each provider
     Check(check::CheckArgs),
+    /// Write a first configuration, a session key and a Caddyfile, and say what to register at the provider
+    Init(init::InitArgs),
+    /// Make a session key
+    Keygen(init::KeygenArgs),
 }
 
 #[derive(Debug, Args)]
@@ -53,6 +58,8 @@ pub fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run(args) => run::run(&args.path()),
         Command::Check(args) => check::check(&args),
+        Command::Init(args) => init::init(&args),
+        Command::Keygen(args) => init::keygen(&args),
     }
 }
 

@@ -30,6 +30,7 @@ mod schema;
 mod secret;
 mod section;
 mod server;
+mod starter;
 mod upstream;
 mod walk;
 
@@ -54,6 +55,7 @@ pub use report::{Problem, Report, Severity, Sources};
 pub use route::{Mode, Route};
 pub use secret::Secret;
 pub use server::{Listen, Log, LogFormat, Server, Sessions, Store};
+pub use starter::{NewFile, Starter, WriteError};
 pub use upstream::{Target, Upstream, UpstreamHost};
 
 /// The whole resolved configuration; the only way to get one is [`load`](crate::config::load).

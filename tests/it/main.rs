@@ -18,6 +18,7 @@ mod clients;
 mod config;
 mod conformance;
 mod failures;
+mod init;
 mod kit;
 mod login;
 mod logout;
