@@ -175,7 +175,7 @@ async fn other_sites_cannot_log_anybody_out() {
         .refused(403, "cross_site");
     let framed = world.browser.click("https://evil.test/", "/logout").header("sec-fetch-dest", "iframe").stay();
     framed.await.refused(403, "cross_site");
-    world.browser.post("/logout").as_program().await.refused(403, "cross_site");
+    world.browser.post("/logout").like_a_program().await.refused(403, "cross_site");
     world.browser.get("/api/me").await.is(200);
     world.finish().await;
 }
