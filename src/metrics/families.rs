@@ -95,6 +95,8 @@ families! {
     session_store_operation_duration: Histogram, 2 =
         "session_store_operation_duration_seconds", ["store", "operation"], STORE,
         "Time that an operation of the session store took.";
+    streams_open: IntGauge, 2 = "streams_open", ["upstream", "kind"], NONE,
+        "WebSockets, event streams and other answers of unknown length that have not ended.";
     upstream_requests: IntCounter, 2 = "upstream_requests_total", ["upstream", "code"], NONE,
         "Requests to an upstream, by status or by how they failed.";
     upstream_request_duration: Histogram, 1 = "upstream_request_duration_seconds", ["upstream"], REQUEST,

@@ -54,7 +54,7 @@ struct RouteSeries {
     verdicts: Known<&'static str, IntCounter>,
 }
 
-/// Counts a request as in flight for as long as it lives.
+/// Counts something as in flight, or open, for as long as it lives.
 #[must_use]
 pub struct InFlight(IntGauge);
 
@@ -125,6 +125,38 @@ pub enum UpstreamResult {
     Client,
 }
 
+/// What has no end that is known when it begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamKind {
+    /// A WebSocket.
+    WebSocket,
+    /// `text/event-stream`.
+    EventStream,
+    /// Any other answer of unknown length.
+    Stream,
+}
+
+impl StreamKind {
+    /// The label value.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::WebSocket => "websocket",
+            Self::EventStream => "sse",
+            Self::Stream => "stream",
+        }
+    }
+
+    /// Whether it is not meant to end by itself.
+    #[must_use]
+    pub const fn is_endless(self) -> bool {
+        match self {
+            Self::WebSocket | Self::EventStream => true,
+            Self::Stream => false,
+        }
+    }
+}
+
 /// The series of one upstream.
 #[derive(Clone)]
 pub struct UpstreamMetrics(Arc<UpstreamSeries>);
@@ -133,16 +165,22 @@ struct UpstreamSeries {
     families: Arc<Families>,
     upstream: Box<str>,
     known: Known<UpstreamResult, (IntCounter, Histogram)>,
+    streams: Known<StreamKind, IntGauge>,
 }
 
 impl UpstreamMetrics {
     pub(super) fn new(families: Arc<Families>, upstream: &str) -> Self {
-        Self(Arc::new(UpstreamSeries { families, upstream: upstream.into(), known: Known::new() }))
+        Self(Arc::new(UpstreamSeries {
+            families,
+            upstream: upstream.into(),
+            known: Known::new(),
+            streams: Known::new(),
+        }))
     }
 
     /// Counts a request and the time from its start to the answer's head, or to the failure.
     pub fn observe(&self, result: UpstreamResult, seconds: f64) {
-        let UpstreamSeries { families, upstream, known } = &*self.0;
+        let UpstreamSeries { families, upstream, known, .. } = &*self.0;
         let make = || {
             let code = match &result {
                 UpstreamResult::Answered(status) => status.as_str(),
@@ -159,8 +197,25 @@ impl UpstreamMetrics {
         });
     }
 
+    /// Counts a stream as open until the guard is dropped; `None` once the upstream was forgotten.
+    #[must_use]
+    pub fn stream(&self, kind: StreamKind) -> Option<InFlight> {
+        let UpstreamSeries { families, upstream, streams, .. } = &*self.0;
+        let mut open = None;
+        streams.count(
+            kind,
+            || families.streams_open.with([upstream, kind.label()]),
+            |gauge| {
+                gauge.inc();
+                open = Some(InFlight(gauge.clone()));
+            },
+        );
+        open
+    }
+
     pub(super) fn forget(&self) {
         self.0.known.forget();
+        self.0.streams.forget();
     }
 }
 

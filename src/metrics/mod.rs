@@ -15,7 +15,7 @@ use prometheus::process_collector::ProcessCollector;
 use crate::time::Timestamp;
 
 use families::Families;
-pub use handle::{InFlight, RouteMetrics, UpstreamMetrics, UpstreamResult};
+pub use handle::{InFlight, RouteMetrics, StreamKind, UpstreamMetrics, UpstreamResult};
 
 /// All metric families; lives as long as the process, across reloads.
 ///
@@ -202,6 +202,7 @@ mod tests {
         route.observe("proxy", StatusCode::OK, 0.001);
         route.verdict("allow");
         metrics.upstream("api").observe(UpstreamResult::Answered(StatusCode::OK), 0.001);
+        drop(metrics.upstream("api").stream(StreamKind::WebSocket));
         metrics.login_started("web", "corp");
         metrics.login("web", "corp", "success");
         metrics.logout("corp", "user");
@@ -231,6 +232,7 @@ mod tests {
             "vestibule_logins_total{provider=\"corp\",result=\"success\",route=\"web\"} 1",
             "vestibule_provider_clock_skew_seconds{provider=\"corp\"} -0.5",
             "vestibule_sessions_active{store=\"memory\"} 3",
+            "vestibule_streams_open{kind=\"websocket\",upstream=\"api\"} 0",
             "vestibule_upstream_requests_total{code=\"200\",upstream=\"api\"} 1",
             "vestibule_session_store_operation_duration_seconds_bucket{operation=\"load\",store=\"memory\",le=\"0.00005\"} 1",
         ] {
@@ -251,6 +253,7 @@ mod tests {
         route.observe("proxy", StatusCode::OK, 0.1);
         route.observe("proxy", StatusCode::NOT_FOUND, 0.1);
         upstream.observe(UpstreamResult::Timeout, 60.0);
+        assert!(upstream.stream(StreamKind::Stream).is_none());
         drop(guard);
         for gone in ["\"web\"", "\"api\"", "\"corp\""] {
             assert_eq!(lines(&metrics, gone), [""; 0]);
@@ -289,5 +292,9 @@ mod tests {
         assert_eq!(lines(&metrics, "in_flight"), ["vestibule_http_requests_in_flight{route=\"web\"} 2"]);
         drop((one, two));
         assert_eq!(lines(&metrics, "in_flight"), ["vestibule_http_requests_in_flight{route=\"web\"} 0"]);
+        let stream = metrics.upstream("api").stream(StreamKind::EventStream);
+        assert_eq!(lines(&metrics, "streams_open"), ["vestibule_streams_open{kind=\"sse\",upstream=\"api\"} 1"]);
+        drop(stream);
+        assert_eq!(lines(&metrics, "streams_open"), ["vestibule_streams_open{kind=\"sse\",upstream=\"api\"} 0"]);
     }
 }

@@ -7,6 +7,7 @@ mod handle;
 mod memory;
 mod refresh;
 mod sessions;
+mod streams;
 mod version;
 
 use std::sync::Arc;
@@ -18,6 +19,7 @@ pub use handle::{Handle, SessionId};
 pub use memory::Memory;
 pub use refresh::{Cause, Freshness, Refresher};
 pub use sessions::Sessions;
+pub use streams::{Member, Stream, Streams};
 pub use version::{Binding, Session, Tokens, claim};
 
 /// Why the store could not do its work.

@@ -1,0 +1,205 @@
+//! Open streams and the sessions that they belong to: what has no end of its own ends with its session.
+//!
+//! A WebSocket or an answer of unknown length can outlive every check that was made when it began. So each is written
+//! down here with a token that cuts it: by the hook on the end of a session, by the clock when a session's time is
+//! over before anybody asks for it again, and by a shutdown. There are at most as many as there are connections.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio_util::task::TaskTracker;
+
+use crate::metrics::StreamKind;
+use crate::session::{Error, Found, SessionId, Sessions, Touch};
+use crate::time::Timestamp;
+
+/// What a client says on a stream is noted as use of its session at most this often.
+const NOTED: Duration = Duration::from_secs(30);
+
+/// The session that a stream will belong to.
+#[derive(Clone, Debug)]
+pub struct Member {
+    /// The session.
+    pub session: SessionId,
+    /// Where it is kept.
+    pub sessions: Arc<Sessions>,
+    /// Unused for this long, it is over.
+    pub idle_timeout: Duration,
+    /// The instant of the request that asks for the stream.
+    pub now: Timestamp,
+}
+
+/// All open streams of the process; outlives snapshots.
+pub struct Streams {
+    register: Mutex<Register>,
+    tasks: TaskTracker,
+}
+
+/// Streams without a session stand under `None`; the number tells those of one session apart.
+type Key = (Option<SessionId>, u64);
+
+#[derive(Default)]
+struct Register {
+    next: u64,
+    closing: bool,
+    open: BTreeMap<Key, Entry>,
+}
+
+struct Entry {
+    kind: StreamKind,
+    cut: CancellationToken,
+    /// Whether the client said something since that was last noted.
+    spoke: Arc<AtomicBool>,
+    /// When the session was last used, as far as is known here.
+    used_at: Timestamp,
+    /// When the session is over if it is not used again; meaningless without one.
+    ends_at: Timestamp,
+}
+
+/// One open stream. Dropping it says that it has ended.
+pub struct Stream {
+    streams: Arc<Streams>,
+    key: Key,
+    cut: CancellationToken,
+    spoke: Arc<AtomicBool>,
+}
+
+impl Streams {
+    /// None yet; what runs beside requests runs in `tasks`.
+    #[must_use]
+    pub fn new(tasks: TaskTracker) -> Arc<Self> {
+        Arc::new(Self { register: Mutex::default(), tasks })
+    }
+
+    /// Where work that a stream needs is to run, so that a shutdown waits for it.
+    #[must_use]
+    pub const fn tasks(&self) -> &TaskTracker {
+        &self.tasks
+    }
+
+    /// Writes a stream down. `None` when its session has ended since the request came: then there must be no stream.
+    ///
+    /// # Errors
+    /// [`Error`] when the store does not answer.
+    pub async fn open(self: &Arc<Self>, kind: StreamKind, member: Option<&Member>) -> Result<Option<Stream>, Error> {
+        let stream = self.enter(kind, member.map(|member| member.session));
+        let Some(member) = member else { return Ok(Some(stream)) };
+        // Only now, when the end of the session would find the stream, is it worth asking whether there is one.
+        let found = member.sessions.load(member.session, member.idle_timeout, Touch::Look, member.now).await?;
+        let Some(found) = found else { return Ok(None) };
+        self.note(&found, member.idle_timeout);
+        Ok(Some(stream))
+    }
+
+    fn enter(self: &Arc<Self>, kind: StreamKind, session: Option<SessionId>) -> Stream {
+        let mut register = self.register();
+        let key = (session, register.next);
+        register.next += 1;
+        let (cut, spoke) = (CancellationToken::new(), Arc::new(AtomicBool::new(false)));
+        if register.closing && kind.is_endless() {
+            cut.cancel();
+        }
+        let (used_at, ends_at) = (Timestamp::default(), Timestamp::from_unix(i64::MAX));
+        register
+            .open
+            .insert(key, Entry { kind, cut: cut.clone(), spoke: Arc::clone(&spoke), used_at, ends_at });
+        Stream { streams: Arc::clone(self), key, cut, spoke }
+    }
+
+    /// Ends all streams of a session that has ended.
+    pub fn cut(&self, session: SessionId) {
+        for entry in self.register().open.range(keys_of(session)).map(|(_, entry)| entry) {
+            entry.cut.cancel();
+        }
+    }
+
+    /// The process goes down: what would never end by itself ends now, and nothing of that kind begins any more.
+    pub fn close(&self) {
+        let mut register = self.register();
+        register.closing = true;
+        for entry in register.open.values().filter(|entry| entry.kind.is_endless()) {
+            entry.cut.cancel();
+        }
+    }
+
+    /// Notes what clients said as use of their sessions, and cuts the streams of sessions whose time is over. Called
+    /// every second or so by a background loop.
+    pub async fn watch(&self, sessions: &Sessions, idle_timeout: Duration, now: Timestamp) {
+        for (session, touch) in self.due(idle_timeout, now) {
+            match (sessions.load(session, idle_timeout, touch, now).await, touch) {
+                (Ok(Some(found)), _) => self.note(&found, idle_timeout),
+                // A store that does not answer prolongs nothing.
+                (Ok(None), _) | (Err(_), Touch::Look) => self.cut(session),
+                (Err(_), Touch::Use) => {}
+            }
+        }
+    }
+
+    /// The sessions that have to be looked at now, or that were used.
+    fn due(&self, idle_timeout: Duration, now: Timestamp) -> BTreeMap<SessionId, Touch> {
+        let interval = NOTED.min(idle_timeout / 4);
+        let mut due = BTreeMap::new();
+        for ((session, _), entry) in &self.register().open {
+            let Some(session) = session else { continue };
+            if now >= entry.used_at.plus(interval) && entry.spoke.swap(false, Ordering::Relaxed) {
+                due.insert(*session, Touch::Use);
+            } else if now >= entry.ends_at {
+                due.entry(*session).or_insert(Touch::Look);
+            }
+        }
+        due
+    }
+
+    /// Notes when a session is over if nothing happens.
+    fn note(&self, found: &Found, idle_timeout: Duration) {
+        let (used_at, ends_at) =
+            (found.last_used_at, found.session.expires_at.min(found.last_used_at.plus(idle_timeout)));
+        for entry in self.register().open.range_mut(keys_of(found.session.id)).map(|(_, entry)| entry) {
+            (entry.used_at, entry.ends_at) = (used_at, ends_at);
+        }
+    }
+
+    // Every change of the register is one call to the map, so a panic elsewhere leaves it whole.
+    fn register(&self) -> MutexGuard<'_, Register> {
+        self.register.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+const fn keys_of(session: SessionId) -> std::ops::RangeInclusive<Key> {
+    (Some(session), 0)..=(Some(session), u64::MAX)
+}
+
+impl Stream {
+    /// Ready once the stream has to end.
+    pub fn cut(&self) -> WaitForCancellationFutureOwned {
+        self.cut.clone().cancelled_owned()
+    }
+
+    /// What is set whenever the client says something.
+    #[must_use]
+    pub const fn spoke(&self) -> &Arc<AtomicBool> {
+        &self.spoke
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.streams.register().open.remove(&self.key);
+    }
+}
+
+impl fmt::Debug for Streams {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Streams({} open)", self.register().open.len())
+    }
+}
+
+impl fmt::Debug for Stream {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Stream({})", self.key.1)
+    }
+}
