@@ -20,7 +20,7 @@ use crate::metrics::Metrics;
 use crate::mode::Route;
 use crate::mode::auth_code::{AuthCode, Departures, Limits, Logins, Rule, Shared};
 use crate::provider::{Client, Provider, Surroundings};
-use crate::session::{EndHook, Memory, Refresher, Sessions};
+use crate::session::{EndHook, Memory, Refresher, Sessions, Streams};
 use crate::time::{Clock, Timestamp};
 use crate::web::KeyRing;
 
@@ -49,9 +49,11 @@ impl Lasting {
     pub fn new(config: &Config, clock: Clock) -> Result<Self, String> {
         let metrics = Arc::new(Metrics::new());
         let tasks = TaskTracker::new();
+        let streams = Streams::new(tasks.clone());
         let hook: EndHook = {
-            let metrics = Arc::clone(&metrics);
+            let (metrics, streams) = (Arc::clone(&metrics), Arc::clone(&streams));
             Arc::new(move |session, kind| {
+                streams.cut(session.id);
                 let provider = &session.binding.provider;
                 metrics.logout(provider.as_str(), kind.label());
                 info!(session = %session.id, route = %session.binding.route, %provider, kind = kind.label(), "session ended");
@@ -66,6 +68,7 @@ impl Lasting {
             refresher: Arc::new(refresher),
             logins: Arc::new(Logins::default()),
             departures: Arc::new(Departures::default()),
+            streams,
             tasks: tasks.clone(),
             metrics: Arc::clone(&metrics),
         };
@@ -204,7 +207,7 @@ impl Parts<'_> {
             }
             return Ok(equal);
         }
-        let upstream = Upstream::build(Arc::clone(config), &self.lasting.metrics)?;
+        let upstream = Upstream::build(Arc::clone(config), &self.lasting.metrics, &self.lasting.shared.streams)?;
         self.upstreams.push(Arc::clone(&upstream));
         Ok(upstream)
     }

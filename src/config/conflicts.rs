@@ -97,11 +97,15 @@ fn claim<'a>(route: &'a Route, section: &Section<'_>, claims: &mut Claims<'a>) {
 fn refuse_loops(section: &Section<'_>, routes: &[(Arc<Route>, &Section<'_>)]) {
     let Some((route, _)) = routes.iter().find(|(_, other)| std::ptr::eq(*other, section)) else { return };
     for upstream in route.upstreams() {
-        let Target::Http(authority) = &upstream.target else { continue };
-        let ours =
-            |listen: &Listen| matches!(listen, Listen::Tcp(address) if address.to_string() == authority.as_str());
-        if routes.iter().any(|(route, _)| ours(&route.listen)) {
-            let wrong = Wrong::new(format!("upstream `{authority}` is Vestibule's own listener"));
+        let ours = |listen: &Listen| match (listen, &upstream.target) {
+            (Listen::Tcp(address), Target::Http(authority) | Target::H2c(authority)) => {
+                address.to_string() == authority.as_str()
+            }
+            (Listen::Unix(path), Target::Unix(socket)) => path == socket,
+            (Listen::Tcp(_), Target::Https(_) | Target::Unix(_)) | (Listen::Unix(_), _) => false,
+        };
+        if let Some((route, _)) = routes.iter().find(|(route, _)| ours(&route.listen)) {
+            let wrong = Wrong::new(format!("upstream `{}` is Vestibule's own listener", route.listen));
             section.cx.error(section.header(), wrong.hint("name the address of the server behind it"));
             return;
         }

@@ -70,7 +70,13 @@ const SERVER: &[Key] = &[
         "Peers that may speak to routes; all others get 403, and on a unix socket everybody may. A listener beyond \
          loopback needs this set explicitly.",
     ),
-    key("drain_timeout", Duration, Default("\"30s\""), "How long requests in flight may take to finish after SIGTERM."),
+    key(
+        "drain_timeout",
+        Duration,
+        Default("\"30s\""),
+        "How long requests in flight may take to finish after SIGTERM. Event streams and WebSockets, which have no end \
+         of their own, close at once.",
+    ),
 ];
 
 const SESSIONS: &[Key] = &[
@@ -87,7 +93,13 @@ const SESSIONS: &[Key] = &[
         "Keys of at least 32 bytes for everything that is sealed: the first seals, all open, so put a new one first and \
          drop the old one after max_lifetime. Absent: a key for this process is made, and a restart ends every session.",
     ),
-    key("idle_timeout", Duration, Default("\"30m\""), "A session unused for this long is over."),
+    key(
+        "idle_timeout",
+        Duration,
+        Default("\"30m\""),
+        "A session unused for this long is over, and its open streams with it. Requests are use, and what a client says \
+         on a WebSocket; what it is only told is not.",
+    ),
     key("max_lifetime", Duration, Default("\"10h\""), "A session is over this long after its login, used or not."),
     key(
         "max_sessions",
@@ -202,7 +214,8 @@ pub(super) const UPSTREAM: &[Key] = &[
         "url",
         Text,
         Required("\"http://127.0.0.1:8080\""),
-        "http or https; its path is put before the request's, and the query is kept byte for byte.",
+        "http, https or h2c (HTTP/2 without TLS), or a socket, \"unix:/run/app.sock\". The URL's path (behind a socket: \
+         \":/path\") is put before the request's, and the query is kept byte for byte.",
     ),
     key(
         "host",
@@ -222,7 +235,8 @@ pub(super) const UPSTREAM: &[Key] = &[
         "idle_timeout",
         Duration,
         Default("\"5m\""),
-        "Longest silence within a body, either way. An unfinished answer has no total limit.",
+        "Longest silence within a body, either way, and on a WebSocket. A stream has no total limit: event streams \
+         live as long as something comes, be it a comment.",
     ),
 ];
 

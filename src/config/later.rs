@@ -19,9 +19,6 @@ const KEYS: &[&str] = &[
 /// Values of keys.
 const VALUES: &[(&str, &str)] = &[("routes.*.mode", "device"), ("routes.*.mode", "verify")];
 
-/// Schemes of upstream URLs.
-const SCHEMES: &[&str] = &["h2c", "unix"];
-
 /// Whether the key at `place` is for a later version.
 pub(super) fn key(place: &str) -> bool {
     KEYS.contains(&place)
@@ -30,9 +27,4 @@ pub(super) fn key(place: &str) -> bool {
 /// Whether `value` of the key at `place` is.
 pub(super) fn value(place: &str, value: &str) -> bool {
     VALUES.contains(&(place, value))
-}
-
-/// Whether upstreams with this scheme are.
-pub(super) fn scheme(scheme: &str) -> bool {
-    SCHEMES.contains(&scheme)
 }

@@ -114,16 +114,7 @@ impl Listen {
     /// `127.0.0.1:9080`, `[::1]:9080` or `unix:/absolute/path`.
     pub(super) fn parse(text: &str) -> Result<Self, Wrong> {
         if let Some(path) = text.strip_prefix("unix:") {
-            // `unix:///run/app.sock` is the same as a URL.
-            let path = path.strip_prefix("//").unwrap_or(path);
-            return match path {
-                path if !path.starts_with('/') => Err(Wrong::new("the path of a socket must be absolute")),
-                path if path.ends_with('/') || path.contains('\0') => Err(Wrong::new("this is no path of a socket")),
-                path if path.len() > LONGEST_SOCKET_PATH => {
-                    Err(Wrong::new(format!("the path of a socket has at most {LONGEST_SOCKET_PATH} bytes")))
-                }
-                path => Ok(Self::Unix(PathBuf::from(path))),
-            };
+            return socket(path).map(Self::Unix);
         }
         text.parse().map(Self::Tcp).map_err(|_| {
             let wrong = Wrong::new(format!("{} is no address to listen on", quote(text)));
@@ -139,6 +130,19 @@ impl Listen {
             Self::Tcp(address) => address.ip().is_loopback(),
             Self::Unix(_) => true,
         }
+    }
+}
+
+/// What stands behind `unix:`.
+pub(super) fn socket(path: &str) -> Result<PathBuf, Wrong> {
+    // `unix:///run/app.sock` is the same as a URL.
+    match path.strip_prefix("//").unwrap_or(path) {
+        path if !path.starts_with('/') => Err(Wrong::new("the path of a socket must be absolute")),
+        path if path.ends_with('/') || path.contains('\0') => Err(Wrong::new("this is no path of a socket")),
+        path if path.len() > LONGEST_SOCKET_PATH => {
+            Err(Wrong::new(format!("the path of a socket has at most {LONGEST_SOCKET_PATH} bytes")))
+        }
+        path => Ok(PathBuf::from(path)),
     }
 }
 

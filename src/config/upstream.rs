@@ -2,19 +2,20 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::Uri;
-use http::uri::Authority;
+use http::uri::{Authority, PathAndQuery, Scheme};
+use url::Url;
 
 use super::Name;
 use super::keys::UPSTREAM;
-use super::later;
 use super::origin::{absolute, plain};
 use super::report::{At, Wrong, nearest, quote};
 use super::section::Section;
-use super::walk::later_version;
+use super::server::socket;
 
 /// `[upstreams.NAME]`, or a URL written in place.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -33,7 +34,8 @@ pub struct Upstream {
     pub connect_timeout: Duration,
     /// Time from the end of the request to the response head. Default 60 s.
     pub response_timeout: Duration,
-    /// Longest silence within a body, either way; an unfinished answer has no total timeout. Default 5 min.
+    /// Longest silence within a body, either way, or on a WebSocket; an unfinished answer has no total timeout.
+    /// Default 5 min.
     pub idle_timeout: Duration,
 }
 
@@ -44,6 +46,10 @@ pub enum Target {
     Http(Authority),
     /// `https://host:port`.
     Https(Authority),
+    /// `h2c://host:port`: HTTP/2 without TLS, with prior knowledge (RFC 9113 3.3).
+    H2c(Authority),
+    /// `unix:/path`: HTTP/1.1 over a socket.
+    Unix(PathBuf),
 }
 
 /// `upstreams.NAME.host`.
@@ -56,19 +62,19 @@ pub enum UpstreamHost {
 }
 
 impl Target {
-    /// The target as the start of an absolute URI.
+    /// The URI to dial, with the path `/`. That of a socket names this machine.
     #[must_use]
     pub fn uri(&self) -> Uri {
         let (scheme, authority) = match self {
-            Self::Http(authority) => ("http", authority),
-            Self::Https(authority) => ("https", authority),
+            Self::Http(authority) | Self::H2c(authority) => (Scheme::HTTP, authority.clone()),
+            Self::Https(authority) => (Scheme::HTTPS, authority.clone()),
+            Self::Unix(_) => (Scheme::HTTP, Authority::from_static("localhost")),
         };
-        Uri::builder()
-            .scheme(scheme)
-            .authority(authority.clone())
-            .path_and_query("/")
-            .build()
-            .unwrap_or_default()
+        let mut parts = http::uri::Parts::default();
+        parts.scheme = Some(scheme);
+        parts.authority = Some(authority);
+        parts.path_and_query = Some(PathAndQuery::from_static("/"));
+        Uri::from_parts(parts).unwrap_or_default()
     }
 }
 
@@ -158,13 +164,29 @@ impl Upstream {
 
 /// What an upstream URL says: how to connect, and the path before the request's.
 fn target(text: &str) -> Result<(Target, String), Wrong> {
-    if let Some((scheme, _)) = text.split_once(':').filter(|(scheme, _)| later::scheme(scheme)) {
-        return Err(later_version(&format!("an upstream on `{scheme}:`")));
+    if let Some(rest) = text.strip_prefix("unix:") {
+        // As in nginx: behind the socket, a colon and the path.
+        let (path, base) = rest.split_once(":/").unwrap_or((rest, ""));
+        let url = plain(absolute(&format!("http://localhost/{base}"))?)?;
+        return Ok((Target::Unix(socket(path)?), base_path(&url)));
     }
-    let url = plain(absolute(text)?)?;
+    let h2c = text.strip_prefix("h2c://");
+    let url = match h2c {
+        Some(rest) => absolute(&format!("http://{rest}")),
+        None => absolute(text),
+    };
+    let url = plain(url?)?;
     let host = url.host_str().unwrap_or_default();
     let authority = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
     let authority: Authority = authority.parse().map_err(|_| Wrong::new("this URL has no usable host"))?;
-    let target = if url.scheme() == "https" { Target::Https(authority) } else { Target::Http(authority) };
-    Ok((target, url.path().trim_end_matches('/').to_owned()))
+    let target = match (h2c, url.scheme()) {
+        (Some(_), _) => Target::H2c(authority),
+        (None, "https") => Target::Https(authority),
+        (None, _) => Target::Http(authority),
+    };
+    Ok((target, base_path(&url)))
+}
+
+fn base_path(url: &Url) -> String {
+    url.path().trim_end_matches('/').to_owned()
 }

@@ -209,7 +209,7 @@ impl Walk {
 }
 
 /// That `what` has to wait.
-pub(super) fn later_version(what: &str) -> Wrong {
+fn later_version(what: &str) -> Wrong {
     Wrong::new(format!("{what} is not part of this version yet"))
         .hint("leave it out: nothing in this file is ever silently ignored")
 }

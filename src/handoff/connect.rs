@@ -1,8 +1,10 @@
-//! Connecting to an upstream: plain or TLS, within one deadline that covers both handshakes.
+//! Connecting to an upstream: plain, TLS or a unix socket, within one deadline that covers every handshake.
 
 use std::future::Future;
 use std::io;
+use std::path::Path;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -10,17 +12,20 @@ use http::Uri;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use tokio::net::UnixStream;
 use tower_service::Service;
 
 use crate::config::{Target, Upstream};
+use crate::handoff::link::Link;
 use crate::provider::client_config;
 use crate::web::BoxError;
 
-/// Makes connections to one upstream.
+/// Makes connections to one upstream, whatever the request's URI says: that may name the site's host (HTTP/2 has no
+/// other place for it).
 #[derive(Clone)]
 pub(super) struct Connector {
     how: How,
+    target: Uri,
     timeout: Duration,
 }
 
@@ -28,6 +33,7 @@ pub(super) struct Connector {
 enum How {
     Plain(HttpConnector),
     Tls(HttpsConnector<HttpConnector>),
+    Unix(Arc<Path>),
 }
 
 impl Connector {
@@ -40,7 +46,8 @@ impl Connector {
         // An idle connection whose peer vanished without a word is found out before a request is lost on it.
         tcp.set_keepalive(Some(Duration::from_secs(60)));
         let how = match &config.target {
-            Target::Http(_) => How::Plain(tcp),
+            Target::Http(_) | Target::H2c(_) => How::Plain(tcp),
+            Target::Unix(path) => How::Unix(Arc::from(path.as_path())),
             Target::Https(_) => {
                 tcp.enforce_http(false);
                 let tls = client_config(config.ca.as_deref())?;
@@ -50,34 +57,43 @@ impl Connector {
                 )
             }
         };
-        Ok(Self { how, timeout: config.connect_timeout })
+        Ok(Self { how, target: config.target.uri(), timeout: config.connect_timeout })
     }
 }
 
 impl Service<Uri> for Connector {
-    type Response = MaybeHttpsStream<TokioIo<TcpStream>>;
+    type Response = Link;
     type Error = BoxError;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Result<Link, BoxError>> + Send>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         match &mut self.how {
             How::Plain(tcp) => tcp.poll_ready(context).map_err(Into::into),
             How::Tls(tls) => tls.poll_ready(context),
+            How::Unix(_) => Poll::Ready(Ok(())),
         }
     }
 
-    fn call(&mut self, target: Uri) -> Self::Future {
+    fn call(&mut self, _: Uri) -> Self::Future {
         let timeout = self.timeout;
+        let late = |what| move |_| io::Error::new(io::ErrorKind::TimedOut, what);
         match &mut self.how {
             How::Plain(tcp) => {
-                let connecting = tcp.call(target);
-                Box::pin(async move { Ok(MaybeHttpsStream::Http(connecting.await?)) })
+                let connecting = tcp.call(self.target.clone());
+                Box::pin(async move { Ok(Link::Tcp(MaybeHttpsStream::Http(connecting.await?))) })
             }
             How::Tls(tls) => {
-                let connecting = tls.call(target);
+                let connecting = tls.call(self.target.clone());
                 Box::pin(async move {
-                    let late = |_| io::Error::new(io::ErrorKind::TimedOut, "TLS handshake took too long");
-                    tokio::time::timeout(timeout, connecting).await.map_err(late)?
+                    let connected = tokio::time::timeout(timeout, connecting).await;
+                    Ok(Link::Tcp(connected.map_err(late("TLS handshake took too long"))??))
+                })
+            }
+            How::Unix(path) => {
+                let path = Arc::clone(path);
+                Box::pin(async move {
+                    let connected = tokio::time::timeout(timeout, UnixStream::connect(path)).await;
+                    Ok(Link::Unix(TokioIo::new(connected.map_err(late("the socket's queue is full"))??)))
                 })
             }
         }

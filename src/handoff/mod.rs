@@ -3,36 +3,51 @@
 mod body;
 mod connect;
 mod hop;
+mod link;
 mod request;
 mod response;
+mod upload;
 mod wait;
+mod websocket;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue, Method, Request, Response, request::Parts};
+use http::header::CONTENT_TYPE;
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Body as _;
 use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::time::Instant;
 
 use crate::config;
 use crate::error::{Reason, Refusal};
-use crate::metrics::{Metrics, UpstreamMetrics, UpstreamResult};
+use crate::metrics::{Metrics, StreamKind, UpstreamMetrics, UpstreamResult};
+use crate::session::{Member, Stream, Streams};
 use crate::web::Body;
 
-use body::{Download, Upload};
+use body::{Download, Open};
 use connect::Connector;
 use request::Destination;
+use upload::{Stopped, Upload};
 use wait::Failure;
+use websocket::Tunnel;
 
 /// Idle connections kept for one upstream. Beyond it a burst's connections are closed again.
 const MAX_IDLE: usize = 64;
 
 /// How long an idle connection is kept. Common servers close theirs later than this or announce it by closing.
 const IDLE: Duration = Duration::from_secs(90);
+
+/// How often a busy HTTP/2 connection is asked for a sign of life, and how long that may take.
+const PING: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(20));
+
+/// The largest head of an HTTP/2 answer, as large as we take from a client.
+const MAX_HEAD: u32 = 64 * 1024;
 
 /// Everything about one request that the upstream is told beside the client's own words.
 #[derive(Debug, Default)]
@@ -57,6 +72,8 @@ pub struct Passage {
     pub replace_cors: bool,
     /// Largest request body in bytes; absent: no limit.
     pub max_body: Option<u64>,
+    /// The session of the caller: a stream ends with it.
+    pub member: Option<Member>,
 }
 
 /// The connection pool to one upstream; outlives snapshots while its config is equal.
@@ -65,6 +82,15 @@ pub struct Upstream {
     destination: Destination,
     client: Client<Connector, Body>,
     metrics: UpstreamMetrics,
+    streams: Arc<Streams>,
+}
+
+/// What is needed of a request to make the client's answer of the upstream's.
+struct Terms {
+    replace_cors: bool,
+    member: Option<Member>,
+    /// The client's connection, when it asked for a WebSocket.
+    websocket: Option<OnUpgrade>,
 }
 
 impl fmt::Debug for Upstream {
@@ -74,20 +100,34 @@ impl fmt::Debug for Upstream {
 }
 
 impl Upstream {
-    /// Builds the pool; connects to nothing yet.
+    /// Builds the pool; connects to nothing yet. What is open through it is written down in `streams`.
     ///
     /// # Errors
     /// A text for the operator when the CA bundle cannot be used.
-    pub fn build(config: Arc<config::Upstream>, metrics: &Metrics) -> Result<Arc<Self>, String> {
-        let client = Client::builder(TokioExecutor::new())
+    pub fn build(
+        config: Arc<config::Upstream>,
+        metrics: &Metrics,
+        streams: &Arc<Streams>,
+    ) -> Result<Arc<Self>, String> {
+        let mut builder = Client::builder(TokioExecutor::new());
+        builder
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(MAX_IDLE)
-            .set_host(false)
-            .build(Connector::build(&config)?);
+            .set_host(false);
+        if matches!(config.target, config::Target::H2c(_)) {
+            builder
+                .http2_only(true)
+                .timer(TokioTimer::new())
+                // One connection carries everything, so that a dead one must be noticed while it is used.
+                .http2_keep_alive_interval(PING.0)
+                .http2_keep_alive_timeout(PING.1)
+                .http2_max_header_list_size(MAX_HEAD);
+        }
+        let client = builder.build(Connector::build(&config)?);
         let metrics = metrics.upstream(config.name.as_str());
         let destination = Destination::new(&config);
-        Ok(Arc::new(Self { config, destination, client, metrics }))
+        Ok(Arc::new(Self { config, destination, client, metrics, streams: Arc::clone(streams) }))
     }
 
     /// The configuration that it runs with.
@@ -101,25 +141,30 @@ impl Upstream {
     ///
     /// # Errors
     /// A [`Refusal`] with one of the upstream reasons, or with what is wrong with the request.
-    pub async fn forward(&self, request: Request<Body>, passage: Passage) -> Result<Response<Body>, Refusal> {
-        let replace_cors = passage.replace_cors;
+    pub async fn forward(&self, request: Request<Body>, mut passage: Passage) -> Result<Response<Body>, Refusal> {
         let max_body = passage.max_body;
+        let (replace_cors, member) = (passage.replace_cors, passage.member.take());
         let (mut head, body) = request.into_parts();
         if max_body.is_some_and(|max| body.size_hint().lower() > max) {
             return Err(Reason::BodyTooLarge.into());
         }
-        self.destination.rewrite(&mut head, passage)?;
+        let upgrades = self.destination.rewrite(&mut head, passage)?;
+        let websocket = head.extensions.remove::<OnUpgrade>().filter(|_| upgrades);
+        if upgrades && (websocket.is_none() || !body.is_end_stream()) {
+            return Err(Refusal::new(Reason::BadRequest).because("no connection that could become a WebSocket"));
+        }
+        let terms = Terms { replace_cors, member, websocket };
         let started = Instant::now();
         let answered = if body.is_end_stream() {
-            self.send_bodiless(head).await
+            self.send_bodiless(head).await.map(|response| (response, None))
         } else {
             self.send_with_body(head, body, max_body).await
         };
         let seconds = started.elapsed().as_secs_f64();
         match answered {
-            Ok(response) => {
+            Ok((response, stopped)) => {
                 self.metrics.observe(UpstreamResult::Answered(response.status()), seconds);
-                self.answer(response, replace_cors)
+                self.answer(response, stopped, terms).await
             }
             Err(failure) => {
                 self.metrics.observe(failure.result(), seconds);
@@ -142,17 +187,75 @@ impl Upstream {
         }
     }
 
-    async fn send_with_body(&self, head: Parts, body: Body, max: Option<u64>) -> Result<Response<Incoming>, Failure> {
+    async fn send_with_body(
+        &self,
+        head: Parts,
+        body: Body,
+        max: Option<u64>,
+    ) -> Result<(Response<Incoming>, Option<Stopped>), Failure> {
         let (body, upload) = Upload::wrap(body, self.config.idle_timeout, max);
         let limits = wait::Limits { idle: self.config.idle_timeout, answer: self.config.response_timeout };
-        wait::upload(&upload, limits, self.client.request(Request::from_parts(head, body))).await
+        let response = wait::upload(&upload, limits, self.client.request(Request::from_parts(head, body))).await?;
+        // Who says no before everything was sent wants no more of it; who says yes may be reading on.
+        let stopped = if response.status().is_success() { None } else { upload.stop() };
+        Ok((response, stopped))
     }
 
-    fn answer(&self, response: Response<Incoming>, replace_cors: bool) -> Result<Response<Body>, Refusal> {
+    async fn answer(
+        &self,
+        response: Response<Incoming>,
+        stopped: Option<Stopped>,
+        terms: Terms,
+    ) -> Result<Response<Body>, Refusal> {
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return self.switch(response, terms).await;
+        }
         let (mut head, body) = response.into_parts();
-        response::rewrite(&mut head, replace_cors)?;
-        Ok(Response::from_parts(head, Download::wrap(body.into(), self.config.idle_timeout)))
+        response::rewrite(&mut head, terms.replace_cors)?;
+        let open = match kind(&head.headers, &body) {
+            Some(kind) => {
+                let stream = self.open(kind, terms.member.as_ref()).await?;
+                Some(Open::new(stream, self.metrics.stream(kind)))
+            }
+            None => None,
+        };
+        let body = Download::wrap(body.into(), self.config.idle_timeout, open, stopped);
+        Ok(Response::from_parts(head, body))
     }
+
+    /// The upstream speaks WebSocket from here on.
+    async fn switch(&self, mut response: Response<Incoming>, terms: Terms) -> Result<Response<Body>, Refusal> {
+        let upstream = hyper::upgrade::on(&mut response);
+        let (mut head, _) = response.into_parts();
+        let Some(client) = terms.websocket.filter(|_| websocket::is_granted(&head)) else {
+            return Err(Refusal::new(Reason::UpstreamBroken).because("101 that nobody asked for"));
+        };
+        response::rewrite(&mut head, terms.replace_cors)?;
+        websocket::mark(&mut head.headers);
+        let kind = StreamKind::WebSocket;
+        let stream = self.open(kind, terms.member.as_ref()).await?;
+        let counted = self.metrics.stream(kind);
+        let tunnel = Tunnel { client, upstream, stream, idle: self.config.idle_timeout, counted };
+        self.streams.tasks().spawn(tunnel.run());
+        Ok(Response::from_parts(head, Body::Empty))
+    }
+
+    async fn open(&self, kind: StreamKind, member: Option<&Member>) -> Result<Stream, Refusal> {
+        let stream = self.streams.open(kind, member).await?;
+        stream.ok_or_else(|| Refusal::new(Reason::LoginRequired).because("the session ended before the answer came"))
+    }
+}
+
+/// What kind of stream an answer is; `None` for one whose end is known.
+fn kind(headers: &HeaderMap, body: &Incoming) -> Option<StreamKind> {
+    if body.is_end_stream() {
+        return None;
+    }
+    let media = headers.get(CONTENT_TYPE).and_then(|value| value.as_bytes().split(|byte| *byte == b';').next());
+    if media.is_some_and(|media| media.trim_ascii().eq_ignore_ascii_case(b"text/event-stream")) {
+        return Some(StreamKind::EventStream);
+    }
+    body.size_hint().exact().is_none().then_some(StreamKind::Stream)
 }
 
 #[cfg(test)]

@@ -2,14 +2,14 @@
 //! know is said instead.
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, EXPECT, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, TRAILER, UPGRADE};
-use http::uri::{PathAndQuery, Scheme};
+use http::header::{AUTHORIZATION, EXPECT, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, TRAILER};
+use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Method, Uri, Version, request};
 use percent_encoding::percent_decode_str;
 
 use crate::config::{Target, Upstream, UpstreamHost};
 use crate::error::{Reason, Refusal};
-use crate::handoff::{Passage, hop};
+use crate::handoff::{Passage, hop, websocket};
 use crate::web::cut_own;
 
 const DPOP: HeaderName = HeaderName::from_static("dpop");
@@ -33,7 +33,9 @@ const FAMILIES: &[&str] = &["x-auth-", "remote-"];
 #[derive(Debug)]
 pub(super) struct Destination {
     scheme: Scheme,
-    authority: http::uri::Authority,
+    authority: Authority,
+    /// Whether it speaks HTTP/2, which has the host in the target and no upgrades.
+    http2: bool,
     /// Our name for the upstream, as a `Host` header.
     own_host: Option<HeaderValue>,
     host: UpstreamHost,
@@ -42,49 +44,60 @@ pub(super) struct Destination {
 
 impl Destination {
     pub(super) fn new(config: &Upstream) -> Self {
-        let (scheme, authority) = match &config.target {
-            Target::Http(authority) => (Scheme::HTTP, authority),
-            Target::Https(authority) => (Scheme::HTTPS, authority),
-        };
+        let uri = config.target.uri().into_parts();
+        let authority = uri.authority.unwrap_or(Authority::from_static("localhost"));
         Self {
-            scheme,
-            authority: authority.clone(),
+            scheme: uri.scheme.unwrap_or(Scheme::HTTP),
             own_host: HeaderValue::from_str(authority.as_str()).ok(),
+            authority,
+            http2: matches!(config.target, Target::H2c(_)),
             host: config.host,
             base_path: config.base_path.clone(),
         }
     }
 
-    /// Turns the head of a client's request into that of ours.
+    /// Turns the head of a client's request into that of ours, and says whether it asks for a WebSocket.
     ///
     /// # Errors
-    /// A [`Refusal`] for what cannot be passed on: upgrades, CONNECT and TRACE, targets that are no path.
-    pub(super) fn rewrite(&self, head: &mut request::Parts, passage: Passage) -> Result<(), Refusal> {
+    /// A [`Refusal`] for what cannot be passed on: other upgrades, CONNECT and TRACE, targets that are no path.
+    pub(super) fn rewrite(&self, head: &mut request::Parts, passage: Passage) -> Result<bool, Refusal> {
         if matches!(head.method, Method::CONNECT | Method::TRACE) {
             return Err(Refusal::new(Reason::MethodNotAllowed));
         }
-        if is_websocket(&head.headers) {
-            return Err(Refusal::new(Reason::UpgradeUnsupported));
+        let websocket = websocket::is_asked(head)?;
+        if websocket && self.http2 {
+            return Err(Refusal::new(Reason::UpgradeUnsupported).because("no WebSocket to an h2c upstream"));
         }
-        head.uri = self.uri(&head.uri, passage.strip_prefix.as_deref())?;
+        let host = passage.forwarded_host.as_ref().filter(|_| self.host == UpstreamHost::Client);
+        let host = host.or(self.own_host.as_ref()).cloned();
+        head.uri = self.uri(&head.uri, passage.strip_prefix.as_deref(), host.as_ref())?;
         // The version is our connection's, not the client's.
         head.version = Version::HTTP_11;
         hop::strip(&mut head.headers);
         drop_claimed(&mut head.headers, &passage);
         cut_own(&mut head.headers);
-        self.tell(&mut head.headers, passage);
-        Ok(())
+        tell(&mut head.headers, passage);
+        match host {
+            Some(host) if !self.http2 => head.headers.insert(HOST, host),
+            _ => head.headers.remove(HOST),
+        };
+        if websocket {
+            websocket::mark(&mut head.headers);
+        }
+        Ok(websocket)
     }
 
     /// The target: authority from the config alone, path by rule, query byte for byte.
-    fn uri(&self, asked: &Uri, strip_prefix: Option<&str>) -> Result<Uri, Refusal> {
+    fn uri(&self, asked: &Uri, strip_prefix: Option<&str>, host: Option<&HeaderValue>) -> Result<Uri, Refusal> {
         let asked = asked.path_and_query().ok_or(Reason::BadRequest)?;
         if !asked.path().starts_with('/') {
             return Err(Refusal::new(Reason::BadRequest).because("the target is no path"));
         }
+        // Where to connect is the connector's to know; over HTTP/2 this is the one place for the host.
+        let host = host.filter(|_| self.http2).and_then(|host| Authority::try_from(host.as_bytes()).ok());
         let mut parts = http::uri::Parts::default();
         parts.scheme = Some(self.scheme.clone());
-        parts.authority = Some(self.authority.clone());
+        parts.authority = Some(host.unwrap_or_else(|| self.authority.clone()));
         parts.path_and_query = Some(self.path(asked, strip_prefix)?);
         Uri::from_parts(parts).map_err(|error| Refusal::new(Reason::BadRequest).because(error))
     }
@@ -110,35 +123,6 @@ impl Destination {
         PathAndQuery::from_maybe_shared(Bytes::from(joined))
             .map_err(|error| Refusal::new(Reason::BadRequest).because(error))
     }
-
-    /// Says what we know. Runs last, so that nothing of the client's can take it away.
-    fn tell(&self, headers: &mut HeaderMap, passage: Passage) {
-        if let Some(forwarded) = forwarded(&passage) {
-            headers.insert(FORWARDED, forwarded);
-        }
-        if let Some(prefix) = passage.strip_prefix.and_then(|prefix| HeaderValue::try_from(prefix).ok()) {
-            headers.insert(X_FORWARDED_PREFIX, prefix);
-        }
-        if !passage.forwarded_proto.is_empty() {
-            headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(passage.forwarded_proto));
-        }
-        let asked = passage.forwarded_host.as_ref().filter(|_| self.host == UpstreamHost::Client);
-        if let Some(host) = asked.or(self.own_host.as_ref()) {
-            headers.insert(HOST, host.clone());
-        }
-        if let Some(host) = passage.forwarded_host {
-            headers.insert(X_FORWARDED_HOST, host);
-        }
-        if let Some(peers) = passage.forwarded_for {
-            headers.insert(X_FORWARDED_FOR, peers);
-        }
-        for (name, value) in passage.identity {
-            headers.insert(name, value);
-        }
-        if let Some(authorization) = passage.authorization {
-            headers.insert(AUTHORIZATION, authorization);
-        }
-    }
 }
 
 /// Whether a path has a segment that means "up" to some reader, plain or encoded.
@@ -147,11 +131,29 @@ fn climbs(path: &str) -> bool {
     decoded.split(['/', '\\']).any(|segment| segment.split(';').next() == Some(".."))
 }
 
-/// Whether the client wants to speak WebSocket. Other upgrades (`h2c`, which some clients offer on every request) are
-/// declined by silence, as RFC 9110 7.8 lets a server do.
-fn is_websocket(headers: &HeaderMap) -> bool {
-    let protocols = headers.get_all(UPGRADE).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
-    protocols.map(<[u8]>::trim_ascii).any(|protocol| protocol.eq_ignore_ascii_case(b"websocket"))
+/// Says what we know. Runs last, so that nothing of the client's can take it away.
+fn tell(headers: &mut HeaderMap, passage: Passage) {
+    if let Some(forwarded) = forwarded(&passage) {
+        headers.insert(FORWARDED, forwarded);
+    }
+    if let Some(prefix) = passage.strip_prefix.and_then(|prefix| HeaderValue::try_from(prefix).ok()) {
+        headers.insert(X_FORWARDED_PREFIX, prefix);
+    }
+    if !passage.forwarded_proto.is_empty() {
+        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(passage.forwarded_proto));
+    }
+    if let Some(host) = passage.forwarded_host {
+        headers.insert(X_FORWARDED_HOST, host);
+    }
+    if let Some(peers) = passage.forwarded_for {
+        headers.insert(X_FORWARDED_FOR, peers);
+    }
+    for (name, value) in passage.identity {
+        headers.insert(name, value);
+    }
+    if let Some(authorization) = passage.authorization {
+        headers.insert(AUTHORIZATION, authorization);
+    }
 }
 
 /// Drops what clients may not claim.

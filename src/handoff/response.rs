@@ -12,9 +12,6 @@ use crate::web::cut_own_set;
 /// # Errors
 /// A [`Refusal`] for an answer that could be read in two ways.
 pub(super) fn rewrite(head: &mut response::Parts, replace_cors: bool) -> Result<(), Refusal> {
-    if head.status == StatusCode::SWITCHING_PROTOCOLS {
-        return Err(Refusal::new(Reason::UpstreamBroken).because("101 without an upgrade"));
-    }
     if head.headers.contains_key(TRANSFER_ENCODING) && head.headers.contains_key(CONTENT_LENGTH) {
         return Err(Refusal::new(Reason::UpstreamBroken).because("both Transfer-Encoding and Content-Length"));
     }
@@ -22,7 +19,7 @@ pub(super) fn rewrite(head: &mut response::Parts, replace_cors: bool) -> Result<
     hop::strip(&mut head.headers);
     cut_own_set(&mut head.headers);
     drop_ours(&mut head.headers, replace_cors);
-    if head.status != StatusCode::NOT_MODIFIED {
+    if !matches!(head.status, StatusCode::NOT_MODIFIED | StatusCode::SWITCHING_PROTOCOLS) {
         make_private(&mut head.headers);
     }
     Ok(())

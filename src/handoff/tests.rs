@@ -17,6 +17,7 @@ use http_body_util::BodyExt as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
 
 use super::*;
 use crate::config::{Name, Target, UpstreamHost};
@@ -47,8 +48,12 @@ where
         }
     });
     let metrics = Metrics::new();
-    let upstream = Upstream::build(Arc::new(config(&address.to_string())), &metrics).unwrap();
+    let upstream = build(config(&address.to_string()), &metrics);
     Scripted { upstream, metrics, connections }
+}
+
+fn build(config: config::Upstream, metrics: &Metrics) -> Arc<Upstream> {
+    Upstream::build(Arc::new(config), metrics, &Streams::new(TaskTracker::new())).unwrap()
 }
 
 fn config(authority: &str) -> config::Upstream {
@@ -176,7 +181,7 @@ async fn nobody_listening_is_unreachable() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     drop(listener);
-    let upstream = Upstream::build(Arc::new(config(&address)), &Metrics::new()).unwrap();
+    let upstream = build(config(&address), &Metrics::new());
     let (sender, body) = fed();
     sender.send(data("unread")).await.unwrap();
     drop(sender);

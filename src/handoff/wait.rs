@@ -11,7 +11,8 @@ use hyper_util::client::legacy;
 use tokio::time::Instant;
 
 use crate::error::{Reason, Refusal};
-use crate::handoff::body::{BodyError, Turn, Upload};
+use crate::handoff::body::BodyError;
+use crate::handoff::upload::{Turn, Upload};
 use crate::metrics::UpstreamResult;
 
 /// Why there is no answer.
@@ -62,7 +63,9 @@ impl From<Failure> for Refusal {
             Failure::Late => Self::new(Reason::UpstreamTimeout),
             Failure::Body(error @ BodyError::Silent) => Self::new(Reason::RequestTimeout).because(error),
             Failure::Body(error @ BodyError::TooLarge) => Self::new(Reason::BodyTooLarge).because(error),
-            Failure::Body(error @ BodyError::Broken) => Self::new(Reason::BadRequest).because(error),
+            Failure::Body(error @ (BodyError::Broken | BodyError::Unwanted | BodyError::Cut)) => {
+                Self::new(Reason::BadRequest).because(error)
+            }
         }
     }
 }

@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use crate::config::{self, Listen, Log, Report, Severity};
+use crate::mode::auth_code::Shared;
 use crate::runtime::{Current, Lasting, Snapshot};
 use crate::server::{Admin, Listeners, Readiness};
 use crate::time::Clock;
@@ -23,6 +24,9 @@ use watch::{POLL, Watch};
 
 /// How often sessions whose time is over are cleared away.
 const SWEEP: Duration = Duration::from_secs(60);
+
+/// How often open streams are held against the time of their sessions.
+const WATCH: Duration = Duration::from_millis(500);
 
 /// Applies `[log]` at start and at each reload.
 pub type ApplyLog = Box<dyn Fn(&Log) + Send + Sync>;
@@ -114,6 +118,7 @@ impl Sidecar {
         let loops = TaskTracker::new();
         loops.spawn(follow(Arc::clone(&house), followed));
         loops.spawn(sweep(Arc::clone(&house)));
+        loops.spawn(watch_streams(Arc::clone(&house)));
         info!(config = %house.config_path.display(), version = env!("CARGO_PKG_VERSION"), poll_seconds = POLL.as_secs(), "started");
         Ok(Self { house, loops })
     }
@@ -143,6 +148,7 @@ impl Sidecar {
         self.house.stop.cancel();
         self.loops.close();
         self.loops.wait().await;
+        self.house.lasting.shared.streams.close();
         let begun = Instant::now();
         self.house.listeners.lock().await.shutdown(drain).await;
         let tasks = &self.house.lasting.tasks;
@@ -216,6 +222,19 @@ async fn sweep(house: Arc<House>) {
             Ok(ended) => info!(ended, "sessions expired"),
             Err(error) => warn!(%error, "sessions were not swept"),
         }
+    }
+}
+
+/// Ends the streams of sessions whose time is over, and notes what clients say on streams as use of their sessions.
+async fn watch_streams(house: Arc<House>) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(WATCH) => {}
+            () = house.stop.cancelled() => return,
+        }
+        let idle_timeout = house.current.load().config.sessions.idle_timeout;
+        let Shared { sessions, streams, .. } = &house.lasting.shared;
+        streams.watch(sessions, idle_timeout, house.lasting.clock.now()).await;
     }
 }
 

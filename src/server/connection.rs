@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::header::{CONNECTION, HeaderName, HeaderValue, TRANSFER_ENCODING};
-use http::{HeaderMap, Request, Response};
+use http::header::{CONNECTION, HeaderName, HeaderValue, TRANSFER_ENCODING, UPGRADE};
+use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::Reason;
 use crate::server::Peer;
-use crate::server::pace::{Gate, Paced, Patience};
+use crate::server::pace::{Gate, Paced, Patience, Seated};
 use crate::web::{Body, BoxError};
 
 /// The largest head, request line included. The number of headers is bounded by hyper: 100.
@@ -40,8 +40,12 @@ pub(super) struct Signals {
 }
 
 /// Serves one connection until it closes or `signals` end it.
-pub(super) async fn serve<S, F, Fut>(stream: S, peer: Peer, service: F, (patience, signals): (Patience, Signals))
-where
+pub(super) async fn serve<S, F, Fut>(
+    stream: Seated<S>,
+    peer: Peer,
+    service: F,
+    (patience, signals): (Patience, Signals),
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     F: Fn(Request<Incoming>, Peer) -> Fut,
     Fut: Future<Output = Result<Response<Body>, Infallible>>,
@@ -50,9 +54,16 @@ where
     let io = TokioIo::new(Paced::new(stream, Arc::clone(&gate), patience));
     let service = service_fn(|request: Request<Incoming>| {
         let answering = answer(request, &service, peer);
-        let ending = Ending(Arc::clone(&gate));
+        let mut ending = Ending(Some(Arc::clone(&gate)));
         gate.begin();
-        async { Ok::<_, Infallible>(answering.await.map(|body| Answer { body, _ending: ending })) }
+        async {
+            let response = answering.await;
+            if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                // What comes now is no head of a request, whatever it looks like.
+                ending.0 = None;
+            }
+            Ok::<_, Infallible>(response.map(|body| Answer { body, _ending: ending }))
+        }
     });
     let mut builder = http1::Builder::new();
     // Time is kept by `Paced`; the timer is for hyper's own small waits.
@@ -83,12 +94,15 @@ where
     if !is_clear(request.headers()) {
         return bare(Reason::BadRequest);
     }
+    let upgrades = request.headers().contains_key(UPGRADE);
     // Inside, so that a panic before the first await is caught too.
     let answering = async { service(request, peer).await };
-    match unpanicked(answering).await {
-        Some(Ok(response)) => response,
-        None => bare(Reason::Internal),
+    let Some(Ok(mut response)) = unpanicked(answering).await else { return bare(Reason::Internal) };
+    if upgrades && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        // What a client said too early, in a protocol that it did not get, must not be read as its next request.
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
+    response
 }
 
 /// Whether the body's length can be read in one way only (RFC 9112 6.1): `Transfer-Encoding` is `chunked`, once, or
@@ -124,11 +138,13 @@ async fn unpanicked<F: Future>(future: F) -> Option<F::Output> {
 }
 
 /// Tells the connection that the request is over, however it ended.
-struct Ending(Arc<Gate>);
+struct Ending(Option<Arc<Gate>>);
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        self.0.end();
+        if let Some(gate) = &self.0 {
+            gate.end();
+        }
     }
 }
 

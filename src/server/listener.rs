@@ -171,10 +171,7 @@ where
                 // A child of the signal for each connection: they do not meet at one lock.
                 let signals = Signals { stop: signals.stop.child_token(), cut: signals.cut.clone() };
                 let service = service.clone();
-                tasks.spawn(async move {
-                    let _seat = seat;
-                    accepted.serve(service, (manners.patience, signals)).await;
-                });
+                tasks.spawn(accepted.serve(seat, service, (manners.patience, signals)));
             }
             Err(error) => {
                 pause = (pause * 2).clamp(Duration::from_millis(10), MAX_PAUSE);
@@ -216,14 +213,14 @@ impl Socket {
 }
 
 impl Accepted {
-    async fn serve<F, Fut>(self, service: F, terms: (Patience, Signals))
+    async fn serve<F, Fut>(self, seat: Option<OwnedSemaphorePermit>, service: F, terms: (Patience, Signals))
     where
         F: Fn(Request<Incoming>, Peer) -> Fut,
         Fut: Future<Output = Result<Response<Body>, Infallible>>,
     {
         match self {
-            Self::Tcp(stream, peer) => connection::serve(stream, Peer::Tcp(peer), service, terms).await,
-            Self::Unix(stream) => connection::serve(stream, Peer::Unix, service, terms).await,
+            Self::Tcp(stream, peer) => connection::serve((stream, seat), Peer::Tcp(peer), service, terms).await,
+            Self::Unix(stream) => connection::serve((stream, seat), Peer::Unix, service, terms).await,
         }
     }
 }

@@ -13,6 +13,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::server::lines::Lines;
@@ -49,7 +50,7 @@ enum Phase {
     Idle,
     /// A head is awaited or coming in.
     Head,
-    /// A request is being served; whoever serves it watches its body.
+    /// A request is being served, and whoever serves it watches its body; or the connection left HTTP behind.
     Busy,
 }
 
@@ -96,6 +97,9 @@ impl Gate {
     }
 }
 
+/// A connection and its seat, if seats are counted.
+pub(super) type Seated<S> = (S, Option<OwnedSemaphorePermit>);
+
 /// One clock. It is set forward without touching the timer wheel, and looked at only when something is waited for:
 /// a request on a busy connection costs no timer.
 #[derive(Default)]
@@ -125,6 +129,8 @@ impl Clock {
 /// The wrapped connection.
 pub(super) struct Paced<S> {
     stream: S,
+    /// Its seat among all connections, which a WebSocket keeps when HTTP is over.
+    _seat: Option<OwnedSemaphorePermit>,
     gate: Arc<Gate>,
     patience: Patience,
     /// The entry into a phase that the read clock was set for.
@@ -137,9 +143,10 @@ pub(super) struct Paced<S> {
 }
 
 impl<S> Paced<S> {
-    pub(super) fn new(stream: S, gate: Arc<Gate>, patience: Patience) -> Self {
+    pub(super) fn new((stream, seat): Seated<S>, gate: Arc<Gate>, patience: Patience) -> Self {
         let (reading, writing) = (Clock::default(), Clock::default());
-        Self { stream, gate, patience, entry: None, lines: Lines::default(), reading, writing, parting: false }
+        let parting = false;
+        Self { stream, _seat: seat, gate, patience, entry: None, lines: Lines::default(), reading, writing, parting }
     }
 
     /// Bytes came in.

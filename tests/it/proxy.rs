@@ -6,7 +6,6 @@ use http::Method;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::world::raw::Raw;
 use crate::world::upstream::Reply;
 use crate::world::{Edit, World};
 
@@ -213,18 +212,6 @@ async fn f01_f02_an_upstream_sees_one_framing() {
         assert_eq!((seen.body.as_slice(), seen.target()), (&b"hello"[..], "/api/x"));
         assert_eq!((seen.header("content-length"), seen.header("transfer-encoding")), (None, Some("chunked")));
     }
-    world.finish().await;
-}
-
-#[tokio::test]
-async fn a_websocket_is_refused_by_name() {
-    let world = World::start().await;
-    world.browser.login("alice").await;
-    let upgrade =
-        "Origin: https://app.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\r\n";
-    let answer = Raw::status(world.address().await, head("GET /api/ws", &cookie(&world)) + upgrade).await;
-    assert_eq!(answer, 501);
-    assert_eq!(world.upstream.count(), 0);
     world.finish().await;
 }
 

@@ -9,9 +9,13 @@ use super::*;
 use crate::config::Name;
 
 fn destination(base_path: &str, host: UpstreamHost) -> Destination {
+    destination_of(Target::Http("inner.example:8080".parse().unwrap()), base_path, host)
+}
+
+fn destination_of(target: Target, base_path: &str, host: UpstreamHost) -> Destination {
     Destination::new(&Upstream {
         name: Name::parse("api").unwrap(),
-        target: Target::Http("inner.example:8080".parse().unwrap()),
+        target,
         base_path: base_path.to_owned(),
         host,
         ca: None,
@@ -152,7 +156,7 @@ fn target(base_path: &str, asked: &str, strip: Option<&str>) -> Result<String, R
     let mut head = head(asked, &[]);
     let passage = Passage { strip_prefix: strip.map(str::to_owned), ..Passage::default() };
     let rewritten = destination(base_path, UpstreamHost::Upstream).rewrite(&mut head, passage);
-    rewritten.map(|()| head.uri.to_string()).map_err(|refusal| refusal.reason)
+    rewritten.map(|_| head.uri.to_string()).map_err(|refusal| refusal.reason)
 }
 
 #[test]
@@ -194,19 +198,69 @@ fn a_cut_prefix_is_told_and_host_follows_the_config() {
     assert_eq!(asked.headers["host"], "app.example.com");
 }
 
+/// Whether `headers` ask for a WebSocket, and what is sent.
+fn upgrade(destination: &Destination, headers: &[(&str, &str)]) -> Result<(bool, HeaderMap), Reason> {
+    let mut head = head("/api/x", headers);
+    let asked = destination.rewrite(&mut head, Passage::default()).map_err(|refusal| refusal.reason)?;
+    Ok((asked, head.headers))
+}
+
 #[test]
-fn upgrades_are_refused_for_websocket_and_declined_by_silence_for_others() {
-    let refused = |headers: &[(&str, &str)]| {
-        let mut head = head("/api/x", headers);
-        destination("", UpstreamHost::Upstream)
-            .rewrite(&mut head, Passage::default())
-            .map_err(|refusal| refusal.reason)
-    };
-    let websocket = [("connection", "keep-alive, Upgrade"), ("upgrade", "WebSocket")];
-    assert_eq!(refused(&websocket), Err(Reason::UpgradeUnsupported));
-    let h2c = [("connection", "Upgrade, HTTP2-Settings"), ("upgrade", "h2c"), ("http2-settings", "AAM")];
-    assert_eq!(refused(&h2c), Ok(()));
-    assert_eq!(sent(&h2c, Passage::default()), ["host: inner.example:8080"]);
+fn px_19_a_websocket_is_asked_for_on_both_hops_and_nothing_else_is() {
+    let to = destination("", UpstreamHost::Upstream);
+    let handshake = [
+        ("connection", "keep-alive, X-Inner, upgrade"),
+        ("x-inner", "1"),
+        ("upgrade", "WebSocket"),
+        ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+        ("sec-websocket-version", "13"),
+        ("sec-websocket-protocol", "chat"),
+    ];
+    let (asked, sent) = upgrade(&to, &handshake).unwrap();
+    assert!(asked);
+    let sent: Vec<_> = ["connection", "upgrade", "sec-websocket-protocol"].map(|name| &sent[name]).into();
+    assert_eq!(sent, ["Upgrade", "websocket", "chat"]);
+    for (protocol, reason) in [("spdy/3.1", Reason::UpgradeUnsupported), ("h2c, tcp", Reason::UpgradeUnsupported)] {
+        assert_eq!(upgrade(&to, &[("connection", "upgrade"), ("upgrade", protocol)]), Err(reason), "{protocol}");
+    }
+    let (connection, websocket) = (("connection", "upgrade"), ("upgrade", "websocket"));
+    assert_eq!(upgrade(&to, &[connection, websocket]), Err(Reason::BadRequest));
+    let key = ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==");
+    assert_eq!(upgrade(&to, &[connection, websocket, key, key]), Err(Reason::BadRequest));
+    // What Connection does not name is no upgrade (RFC 9110 7.8), and what clients offer everywhere is declined.
+    for ordinary in [
+        &[websocket, key][..],
+        &[("connection", "Upgrade, HTTP2-Settings"), ("upgrade", "h2c"), ("http2-settings", "AAM")],
+    ] {
+        let (asked, sent) = upgrade(&to, ordinary).unwrap();
+        assert!(!asked && !sent.contains_key("upgrade") && !sent.contains_key("connection"), "{sent:?}");
+    }
+}
+
+#[test]
+fn http_2_has_the_host_in_its_target_and_no_websocket() {
+    let to = destination_of(Target::H2c("inner.example:8080".parse().unwrap()), "/v2", UpstreamHost::Client);
+    let mut asked = head("/api/x?y", &[("host", "app.example.com")]);
+    to.rewrite(&mut asked, passage()).unwrap();
+    assert_eq!(asked.uri, "http://app.example.com/v2/api/x?y");
+    assert!(!asked.headers.contains_key("host"));
+    let handshake = [("connection", "upgrade"), ("upgrade", "websocket"), ("sec-websocket-key", "x")];
+    assert_eq!(upgrade(&to, &handshake), Err(Reason::UpgradeUnsupported));
+    let own = destination_of(Target::H2c("inner.example:8080".parse().unwrap()), "", UpstreamHost::Upstream);
+    let mut asked = head("/api/x", &[("host", "app.example.com")]);
+    own.rewrite(&mut asked, passage()).unwrap();
+    assert_eq!(asked.uri, "http://inner.example:8080/api/x");
+}
+
+#[test]
+fn a_socket_is_told_the_sites_host_or_that_it_is_local() {
+    for (host, told) in [(UpstreamHost::Client, "app.example.com"), (UpstreamHost::Upstream, "localhost")] {
+        let to = destination_of(Target::Unix("/run/app.sock".into()), "/base", host);
+        let mut asked = head("/api/x", &[("host", "app.example.com")]);
+        to.rewrite(&mut asked, passage()).unwrap();
+        assert_eq!(asked.uri.path(), "/base/api/x");
+        assert_eq!(asked.headers["host"], told);
+    }
 }
 
 #[test]

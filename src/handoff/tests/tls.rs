@@ -42,7 +42,11 @@ fn serve() -> (String, String) {
 fn over_tls(authority: &str, ca: Option<&str>) -> Result<Arc<Upstream>, String> {
     let target = Target::Https(authority.parse().unwrap());
     let ca = ca.map(|pem| Arc::from(pem.as_bytes()));
-    Upstream::build(Arc::new(config::Upstream { target, ca, ..config(authority) }), &Metrics::new())
+    Upstream::build(
+        Arc::new(config::Upstream { target, ca, ..config(authority) }),
+        &Metrics::new(),
+        &Streams::new(TaskTracker::new()),
+    )
 }
 
 #[tokio::test]
@@ -64,7 +68,7 @@ async fn a_handshake_that_never_ends_is_unreachable_within_the_time_to_connect()
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let target = Target::Https(format!("localhost:{}", listener.local_addr().unwrap().port()).parse().unwrap());
     let config = config::Upstream { target, response_timeout: PATIENCE, ..config("x:1") };
-    let upstream = Upstream::build(Arc::new(config), &Metrics::new()).unwrap();
+    let upstream = build(config, &Metrics::new());
     let refused = tokio::time::timeout(PATIENCE, upstream.forward(get(), Passage::default())).await;
     assert_eq!(refused.unwrap().unwrap_err().reason, Reason::UpstreamUnreachable);
 }

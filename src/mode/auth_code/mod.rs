@@ -26,7 +26,7 @@ use crate::handoff::Upstream;
 use crate::metrics::Metrics;
 use crate::mode::{Call, Endpoint, Place, Verdict};
 use crate::provider::Client;
-use crate::session::{Binding, Found, Refresher, SessionId, Sessions, Touch};
+use crate::session::{Binding, Found, Refresher, SessionId, Sessions, Streams, Touch};
 use crate::web::{Body, CookieJar, CookieName, CrossSite, KeyRing};
 
 pub use flights::Logins;
@@ -43,6 +43,8 @@ pub struct Shared {
     pub logins: Arc<Logins>,
     /// One-use logout URLs that nobody has followed yet.
     pub departures: Arc<Departures>,
+    /// Open streams.
+    pub streams: Arc<Streams>,
     /// Work that outlives its request.
     pub tasks: TaskTracker,
     /// Counters.

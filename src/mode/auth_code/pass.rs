@@ -14,7 +14,7 @@ use crate::mode::Call;
 use crate::mode::auth_code::account::stale;
 use crate::mode::auth_code::{AuthCode, Rule, redirect, rules};
 use crate::provider::Client;
-use crate::session::{Cause, Found, Freshness, Session, Touch};
+use crate::session::{Cause, Found, Freshness, Member, Session, SessionId, Touch};
 use crate::time::Timestamp;
 use crate::web::{Body, Kind, ReturnTo};
 
@@ -40,7 +40,10 @@ impl AuthCode {
         admit(&rule.config, &call)?;
         let mut passage = self.passage(&call, rule);
         match self.comer(&call, &rule.config).await? {
-            Comer::Member(session) => self.vouch(&rule.config, &session, &mut passage)?,
+            Comer::Member(session) => {
+                self.vouch(&rule.config, &session, &mut passage)?;
+                passage.member = Some(self.member_of(session.id, call.now));
+            }
             Comer::Nobody => {}
             Comer::ToLogin => return redirect(StatusCode::FOUND, &self.login_target(&call)?),
         }
@@ -113,7 +116,13 @@ impl AuthCode {
             strip_prefix: rule.config.strip_prefix.clone(),
             replace_cors: true,
             max_body: rule.config.max_body,
+            member: None,
         }
+    }
+
+    /// What a stream needs to end with the session.
+    fn member_of(&self, session: SessionId, now: Timestamp) -> Member {
+        Member { session, sessions: Arc::clone(&self.shared.sessions), idle_timeout: self.limits.idle_timeout, now }
     }
 
     /// `login/start`, leading back to what `call` asks for.
