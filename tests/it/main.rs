@@ -29,5 +29,6 @@ mod proxy;
 mod readme;
 mod strangers;
 mod verdict;
+mod websocket;
 #[expect(dead_code, reason = "the kit serves stories to come")]
 mod world;

@@ -42,7 +42,9 @@ fn buffer() -> MutexGuard<'static, Vec<u8>> {
 pub fn capture() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        tracing_subscriber::fmt().json().with_max_level(tracing::Level::TRACE).with_writer(Sink).init();
+        // The tests' own WebSocket client writes down what it sends, cookies and all.
+        let all_but_the_tests = "trace,tungstenite=off,tokio_tungstenite=off";
+        tracing_subscriber::fmt().json().with_env_filter(all_but_the_tests).with_writer(Sink).init();
         let before = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
             // A panic of a task is caught and forgotten by the runtime; here it is remembered.

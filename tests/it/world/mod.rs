@@ -13,6 +13,7 @@ pub mod browser;
 mod builder;
 pub mod canary;
 pub mod jar;
+pub mod live;
 pub mod log;
 mod oracle;
 pub mod raw;
