@@ -17,6 +17,9 @@ use crate::time::Timestamp;
 /// A power of two, so that a byte of the id picks the shard evenly.
 const SHARDS: usize = 64;
 
+/// Up to this many sessions are all looked at to find the longest unused one; in fewer, one shard is no fair sample.
+const SMALL: usize = 10_000;
+
 /// The hash is in the key already: ids are SHA-256 of random handles, which no client can choose.
 #[derive(Default)]
 struct IdHasher(u64);
@@ -153,8 +156,8 @@ impl Memory {
         over.into_iter().filter_map(|id| self.take_if(id, |kept| kept.is_over(idle_timeout, now))).collect()
     }
 
-    /// The longest unused session of the shard that `id` belongs to, or of all when that one is empty. Looking at one
-    /// shard only keeps a login into a full store cheap, and is fair because ids are spread evenly.
+    /// The longest unused session. In a large store that of the shard that `id` belongs to, which keeps a login into a
+    /// full store cheap and is fair, because ids are spread evenly; of all when that shard is empty.
     fn longest_unused(&self, id: SessionId) -> Option<SessionId> {
         let oldest = |shard: &Shard| {
             shard
@@ -162,7 +165,9 @@ impl Memory {
                 .min_by_key(|(_, kept)| kept.last_used_at())
                 .map(|(id, kept)| (kept.last_used_at(), *id))
         };
-        if let Some((_, id)) = self.read(id).and_then(|shard| oldest(&shard)) {
+        if self.capacity > SMALL
+            && let Some((_, id)) = self.read(id).and_then(|shard| oldest(&shard))
+        {
             return Some(id);
         }
         let all = self.shards.iter().filter_map(|shard| oldest(&shard.read().unwrap_or_else(PoisonError::into_inner)));
