@@ -32,7 +32,7 @@ impl ReturnTo {
         let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"))?;
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
         let (authority, path) = rest.split_at_checked(end)?;
-        if authority.contains(['@', '%']) {
+        if authority.is_empty() || authority.contains(['@', '%']) {
             return None;
         }
         let url = parse_with_path(text, path)?;
@@ -132,6 +132,7 @@ mod tests {
             "https:evil",
             "https:/evil",
             "https:\\evil",
+            "https:///app.example/",
             "javascript:alert(1)",
             "JaVaScRiPt:alert(1)",
             "data:text/html,x",
