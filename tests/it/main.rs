@@ -17,6 +17,7 @@ mod callback;
 mod clients;
 mod config;
 mod conformance;
+mod cross_site;
 mod failures;
 mod init;
 mod kit;
@@ -28,6 +29,8 @@ mod provider;
 mod proxy;
 mod readme;
 mod strangers;
+mod redirects;
+mod session;
 mod verdict;
 mod websocket;
 #[expect(dead_code, reason = "the kit serves stories to come")]
