@@ -10,14 +10,17 @@ export async function watch(page, app, answers) {
   cdp.on('Fetch.requestPaused', async ({ requestId, request, resourceType, responseStatusCode, responseHeaders }) => {
     const redirect = responseStatusCode >= 300 && responseStatusCode < 400;
     // A redirect has no body that a browser would show or hand out.
-    const content = redirect ? undefined : await cdp.send('Fetch.getResponseBody', { requestId }).catch(() => undefined);
+    const none = { body: '', base64Encoded: false };
+    const unread = (error) => ({ ...none, unread: error.message });
+    const content = redirect ? none : await cdp.send('Fetch.getResponseBody', { requestId }).catch(unread);
     answers.push({
       url: request.url,
       method: request.method,
       type: resourceType,
       status: responseStatusCode,
       headers: responseHeaders ?? [],
-      body: Buffer.from(content?.body ?? '', content?.base64Encoded ? 'base64' : 'utf8').toString('latin1'),
+      body: Buffer.from(content.body, content.base64Encoded ? 'base64' : 'utf8').toString('latin1'),
+      unread: content.unread,
     });
     await cdp.send('Fetch.continueRequest', { requestId }).catch(() => {});
   });
@@ -62,8 +65,10 @@ export function leaks({ issued, answers, pockets: held, endSession }) {
       if (pieces(value).some((piece) => text.includes(piece))) found.push(`${what} in ${place}`);
     }
   };
-  for (const { method, url, type, status, headers, body } of answers) {
+  for (const { method, url, type, status, headers, body, unread } of answers) {
     const place = `the answer to ${method} ${new URL(url).pathname} (${status})`;
+    // What could not be looked at may hold anything.
+    if (unread) found.push(`${unread}: ${place}`);
     search(body, `the body of ${place}`);
     for (const { name, value } of headers) {
       const hint = name.toLowerCase() === 'location' && type === 'Document' && withoutHint(value, endSession);
