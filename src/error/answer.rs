@@ -55,8 +55,8 @@ pub fn answer(refusal: &Refusal, asker: &Asker<'_>) -> Response<Body> {
     if let Some(after) = refusal.retry_after {
         headers.insert(RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
     }
-    if let Some(allow) = refusal.allow {
-        headers.insert(ALLOW, HeaderValue::from_static(allow));
+    if let Some(allow) = &refusal.allow {
+        headers.insert(ALLOW, allow.clone());
     }
     for cookie in &refusal.cookies {
         headers.append(SET_COOKIE, cookie.clone());

@@ -10,7 +10,7 @@ pub mod page;
 use std::fmt;
 use std::time::Duration;
 
-use http::StatusCode;
+use http::{HeaderValue, StatusCode};
 
 pub use answer::{Asker, answer};
 
@@ -141,9 +141,9 @@ pub struct Refusal {
     /// `Retry-After`, for answers of 503.
     pub retry_after: Option<Duration>,
     /// `Allow`, for answers of 405.
-    pub allow: Option<&'static str>,
+    pub allow: Option<HeaderValue>,
     /// `Set-Cookie` values that go with the refusal, such as the clearing of a stale cookie.
-    pub cookies: Vec<http::HeaderValue>,
+    pub cookies: Vec<HeaderValue>,
 }
 
 impl Refusal {
@@ -162,9 +162,9 @@ impl Refusal {
 
     /// A 405 that lists what is `allowed`.
     #[must_use]
-    pub const fn method(allowed: &'static str) -> Self {
+    pub fn method(allowed: &'static str) -> Self {
         let mut refusal = Self::new(Reason::MethodNotAllowed);
-        refusal.allow = Some(allowed);
+        refusal.allow = Some(HeaderValue::from_static(allowed));
         refusal
     }
 }

@@ -66,6 +66,8 @@ families! {
         "Requests that are not answered yet.";
     verdicts: IntCounter, 2 = "verdicts_total", ["route", "result"], NONE,
         "Answers to Caddy's forward_auth: allow, login, or the reason of the refusal.";
+    refusals: IntCounter, 2 = "refusals_total", ["route", "reason"], NONE,
+        "Requests refused, by the reason in their answer; without a route where none was found.";
     logins_started: IntCounter, 2 = "logins_started_total", ["route", "provider"], NONE,
         "Browsers sent to a provider to log in.";
     logins: IntCounter, 3 = "logins_total", ["route", "provider", "result"], NONE,

@@ -115,6 +115,11 @@ impl Metrics {
         self.families.logins_started.with([route, provider]).inc();
     }
 
+    /// Counts a refused request; `route` is empty where none was found.
+    pub fn refusal(&self, route: &str, reason: &'static str) {
+        self.families.refusals.with([route, reason]).inc();
+    }
+
     /// Counts a login loop that was broken.
     pub fn login_loop(&self, route: &str) {
         self.families.login_loops.with([route]).inc();

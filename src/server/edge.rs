@@ -14,13 +14,13 @@ use http::uri::PathAndQuery;
 use http::{Method, Request, Response, StatusCode, request};
 use hyper::body::Incoming;
 use hyper::service::Service as _;
-use tracing::{debug, error, warn};
 
 use crate::config::Listen;
-use crate::error::{Asker, Fault, Reason, Refusal, answer, page};
+use crate::error::{Asker, Reason, Refusal, answer, page};
 use crate::mode::{Call, Place};
 use crate::runtime::{Current, Lasting, Match, Snapshot};
 use crate::server::Peer;
+use crate::server::complaint::{Complaints, Subject};
 use crate::server::leftover::Leftover;
 use crate::web::{Body, Judgement, Kind, Wants, judge};
 
@@ -34,6 +34,7 @@ pub struct Edge {
     current: Current,
     lasting: Lasting,
     ids: RequestIds,
+    complaints: Complaints,
 }
 
 /// Request ids: a random part for this listener and a counter. Unique, short, and nothing secret.
@@ -74,7 +75,8 @@ impl Edge {
     /// # Errors
     /// [`RandomError`](crate::web::RandomError) when the system gives no random bytes.
     pub fn new(listen: Listen, current: Current, lasting: Lasting) -> Result<Self, crate::web::RandomError> {
-        Ok(Self { listen, current, lasting, ids: RequestIds::new()? })
+        let complaints = Complaints::new(Arc::clone(&lasting.metrics), lasting.clock.clone());
+        Ok(Self { listen, current, lasting, ids: RequestIds::new()?, complaints })
     }
 
     /// Serves one request. Always answers.
@@ -90,7 +92,7 @@ impl Edge {
             Err(refusal) => {
                 let asker = Asker { kind, wants, unseen: false, request_id: &request_id, login_url: None };
                 drop(body);
-                log(&refusal, &request_id, None);
+                self.complaints.take(&refusal, Subject { request_id: &request_id, route: None, endpoint: None });
                 let mut response = answer(&refusal, &asker);
                 guard(response.headers_mut());
                 response
@@ -155,7 +157,9 @@ impl Edge {
         };
         let ours = !matches!((&outcome, visit.place), (Ok(_), Some(Place::Rule(_))));
         let mut response = outcome.unwrap_or_else(|refusal| {
-            log(&refusal, &request_id, Some(visit));
+            let (route_name, endpoint) = (route.config().name.as_str(), visit.place.map(Place::label));
+            self.complaints
+                .take(&refusal, Subject { request_id: &request_id, route: Some(route_name), endpoint });
             let unseen = visit.place.is_some_and(|place| route.is_unseen(place, &visit.method));
             let back = visit.here.as_ref().and_then(|here| route.login_url_back_to(site, here.as_str()));
             let login_url = back.as_deref().or_else(|| route.login_url(site));
@@ -227,21 +231,5 @@ pub(super) fn guard(headers: &mut HeaderMap) {
     ];
     for (name, value) in own {
         headers.insert(name, value);
-    }
-}
-
-/// One line for each refusal, at the level that its fault deserves.
-fn log(refusal: &Refusal, request_id: &str, visit: Option<&Visit<'_>>) {
-    let reason = refusal.reason.code();
-    let detail = refusal.detail.as_deref();
-    let status = refusal.reason.status().as_u16();
-    let route = visit.map(|visit| visit.found.route.config().name.as_str());
-    let endpoint = visit.and_then(|visit| visit.place).map(Place::label);
-    match refusal.reason.fault() {
-        Fault::Caller => debug!(request_id, route, endpoint, status, reason, detail, "request refused"),
-        Fault::Provider | Fault::Upstream => {
-            warn!(request_id, route, endpoint, status, reason, detail, "request failed")
-        }
-        Fault::Vestibule => error!(request_id, route, endpoint, status, reason, detail, "request failed"),
     }
 }

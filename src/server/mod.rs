@@ -1,6 +1,7 @@
 //! Who is knocking: sockets, connections, the one door, and the listener for operators.
 
 mod admin;
+mod complaint;
 mod connection;
 mod edge;
 mod leftover;

@@ -11,12 +11,12 @@ use http::header::{HeaderMap, HeaderName, HeaderValue, LOCATION};
 use http::uri::PathAndQuery;
 use http::{Method, Request, Response, StatusCode, Uri, request};
 use hyper::body::Incoming;
-use tracing::{debug, error, warn};
 
-use crate::error::{Asker, Fault, Reason, Refusal, answer};
+use crate::error::{Asker, Reason, Refusal, answer};
 use crate::mode::{Call, Verdict};
 use crate::runtime::{Current, Lasting, Match, Snapshot};
 use crate::server::Peer;
+use crate::server::complaint::{Complaints, Subject};
 use crate::server::edge::{RequestIds, guard, is_trusted};
 use crate::web::{Body, Judgement, Kind, Wants, judge};
 
@@ -24,6 +24,9 @@ use crate::web::{Body, Judgement, Kind, Wants, judge};
 const DEADLINE: Duration = Duration::from_secs(10);
 /// Longest request target that is judged.
 const MAX_TARGET: usize = 8 * 1024;
+
+/// The endpoint's name in log lines.
+const VERDICT_LABEL: Option<&str> = Some("verdict");
 
 /// The mark of an allowed request. Caddy can cross `forward_auth` with the app's own answers under load; the shipped
 /// Caddyfile lets a request pass on this header only.
@@ -35,6 +38,7 @@ pub struct Verdicts {
     current: Current,
     lasting: Lasting,
     ids: RequestIds,
+    complaints: Complaints,
 }
 
 /// The request that Caddy asks about.
@@ -50,7 +54,8 @@ impl Verdicts {
     /// # Errors
     /// [`RandomError`](crate::web::RandomError) when the system gives no random bytes.
     pub fn new(current: Current, lasting: Lasting) -> Result<Self, crate::web::RandomError> {
-        Ok(Self { current, lasting, ids: RequestIds::new()? })
+        let complaints = Complaints::new(Arc::clone(&lasting.metrics), lasting.clock.clone());
+        Ok(Self { current, lasting, ids: RequestIds::new()?, complaints })
     }
 
     /// Answers one question. The body is not read: Caddy sends none.
@@ -70,7 +75,8 @@ impl Verdicts {
                     request_id: &request_id,
                     login_url: None,
                 };
-                log(&refusal, &request_id, None);
+                self.complaints
+                    .take(&refusal, Subject { request_id: &request_id, route: None, endpoint: VERDICT_LABEL });
                 return refuse(&refusal, &asker);
             }
         };
@@ -114,7 +120,8 @@ impl Verdicts {
             Ok(Verdict::Allow(headers)) => (allow(headers), "allow"),
             Ok(Verdict::Login(url)) => (login(&url), "login"),
             Err(refusal) => {
-                log(&refusal, request_id, Some(found));
+                let name = Some(route.config().name.as_str());
+                self.complaints.take(&refusal, Subject { request_id, route: name, endpoint: VERDICT_LABEL });
                 let back = here.as_ref().and_then(|here| route.login_url_back_to(site, here.as_str()));
                 let login_url = back.as_deref().or_else(|| route.login_url(site));
                 let mut response = refuse(&refusal, &Asker { kind, wants, unseen: false, request_id, login_url });
@@ -194,16 +201,5 @@ fn single<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<&'a str, Ref
         (Some(Ok(value)), None) => Ok(value),
         // Caddy always writes these: whoever asks without them is not Caddy, and is nobody.
         _ => Err(Refusal::new(Reason::LoginRequired).because(format!("{name} must be there once"))),
-    }
-}
-
-fn log(refusal: &Refusal, request_id: &str, found: Option<Match<'_>>) {
-    let reason = refusal.reason.code();
-    let detail = refusal.detail.as_deref();
-    let route = found.map(|found| found.route.config().name.as_str());
-    match refusal.reason.fault() {
-        Fault::Caller => debug!(request_id, route, reason, detail, "verdict: refused"),
-        Fault::Provider | Fault::Upstream => warn!(request_id, route, reason, detail, "verdict: refused"),
-        Fault::Vestibule => error!(request_id, route, reason, detail, "verdict: refused"),
     }
 }

@@ -24,6 +24,15 @@ pub struct Binding {
     pub client_id: String,
 }
 
+impl Binding {
+    /// Whether a session bound to `other` is one of ours: same route, issuer and client. The provider's name is the
+    /// operator's to change.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.route == other.route && self.issuer == other.issuer && self.client_id == other.client_id
+    }
+}
+
 /// The tokens of one version of a session.
 #[derive(Clone)]
 pub struct Tokens {

@@ -87,8 +87,10 @@ impl CrossSite<'_> {
         let Some(origin) = origin else { return };
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
         headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
-        let exposed = self.expose.iter().map(HeaderName::as_str).collect::<Vec<_>>().join(", ");
-        if let (false, Ok(exposed)) = (exposed.is_empty(), HeaderValue::from_str(&exposed)) {
+        // Ours always: with some refusals it is all that a front end gets to read.
+        let exposed =
+            self.expose.iter().map(HeaderName::as_str).chain(["vestibule-error"]).collect::<Vec<_>>().join(", ");
+        if let Ok(exposed) = HeaderValue::from_str(&exposed) {
             headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
         }
     }

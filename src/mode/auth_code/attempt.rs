@@ -14,7 +14,7 @@ use crate::provider::Attempt;
 use crate::web::{CookieJar, CookieName, KeyRing, Purpose};
 
 /// How long a login may take (LS-5).
-pub(super) const LIFETIME: Duration = Duration::from_secs(600);
+pub(super) const LIFETIME: Duration = Attempt::LIFETIME;
 /// How many unfinished logins one browser may have.
 const MAX_ATTEMPTS: usize = 8;
 /// What their cookies may weigh together, so that all cookies stay below 8 KiB, where many servers stop to read (LS-4).

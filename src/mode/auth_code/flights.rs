@@ -14,8 +14,8 @@ use crate::time::Timestamp;
 
 /// How long a repeated callback gets the same answer.
 const REPEAT: Duration = Duration::from_secs(60);
-/// Above this many, flights that nobody can ask for any more are thrown out.
-const SWEEP_ABOVE: usize = 1_000;
+/// How often flights that nobody can ask for any more are thrown out.
+const SWEEP: Duration = Duration::from_secs(60);
 /// More at once are not begun: each is a request to the provider.
 const MAX: usize = 100_000;
 
@@ -49,32 +49,39 @@ pub(super) enum Claim {
 
 /// All of them; outlives snapshots.
 #[derive(Debug, Default)]
-pub struct Logins(Mutex<HashMap<String, Flight>>);
+pub struct Logins(Mutex<Board>);
+
+#[derive(Debug, Default)]
+struct Board {
+    flights: HashMap<String, Flight>,
+    swept_at: Timestamp,
+}
 
 impl Logins {
     /// Claims the login called `name`; exactly one caller ever is the first.
     pub(super) fn claim(&self, name: &str, now: Timestamp) -> Claim {
-        let mut flights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(flight) = flights.get(name) {
+        let mut board = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(flight) = board.flights.get(name) {
             return if now.since(flight.begun_at) <= REPEAT { Claim::Again(flight.clone()) } else { Claim::Used };
         }
-        if flights.len() >= SWEEP_ABOVE {
+        if now.since(board.swept_at) >= SWEEP {
             // An attempt older than its lifetime is refused by its own age, so its flight need not be remembered.
-            flights.retain(|_, flight| now.since(flight.begun_at) <= attempt::LIFETIME);
+            board.flights.retain(|_, flight| now.since(flight.begun_at) <= attempt::LIFETIME);
+            board.swept_at = now;
         }
-        if flights.len() >= MAX {
+        if board.flights.len() >= MAX {
             return Claim::Full;
         }
         let (sender, landing) = watch::channel(None);
         let flight = Flight { begun_at: now, landing };
-        flights.insert(name.to_owned(), flight.clone());
+        board.flights.insert(name.to_owned(), flight.clone());
         Claim::First(sender, flight)
     }
 
     /// The flight called `name`, while repetitions are answered.
     pub(super) fn find(&self, name: &str, now: Timestamp) -> Option<Flight> {
-        let flights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        flights.get(name).filter(|flight| now.since(flight.begun_at) <= REPEAT).cloned()
+        let board = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        board.flights.get(name).filter(|flight| now.since(flight.begun_at) <= REPEAT).cloned()
     }
 }
 

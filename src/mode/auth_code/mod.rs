@@ -212,7 +212,10 @@ impl AuthCode {
             return Ok(None);
         };
         let binding = &found.session.binding;
-        let party = self.parties.iter().find(|party| Arc::ptr_eq(&party.binding, binding) || party.binding == *binding);
+        let party = self
+            .parties
+            .iter()
+            .find(|party| Arc::ptr_eq(&party.binding, binding) || party.binding.is_same(binding));
         Ok(party.map(|party| (found, &party.client)))
     }
 

@@ -151,7 +151,7 @@ pub(super) fn admit(rule: &PathRule, call: &Call) -> Result<(), Refusal> {
         return Err(Reason::MethodNotAllowed.into());
     }
     if rule.methods.as_ref().is_some_and(|allowed| !allowed.contains(method)) {
-        return Err(Refusal::new(Reason::MethodNotAllowed).because("not among the methods of this path"));
+        return Err(not_allowed(rule));
     }
     match &rule.csrf_header {
         Some(header) if !call.head.headers.contains_key(header) => {
@@ -173,4 +173,12 @@ fn forwarded_for(headers: &HeaderMap, peer: Option<IpAddr>) -> Option<HeaderValu
         text.push_str(&hop.to_string());
     }
     HeaderValue::from_str(&text).ok().filter(|value| !value.is_empty())
+}
+
+/// A 405 that lists the methods of the rule.
+fn not_allowed(rule: &PathRule) -> Refusal {
+    let allowed: Vec<&str> = rule.methods.iter().flatten().map(Method::as_str).collect();
+    let mut refusal = Refusal::new(Reason::MethodNotAllowed).because("not among the methods of this path");
+    refusal.allow = HeaderValue::from_str(&allowed.join(", ")).ok();
+    refusal
 }
