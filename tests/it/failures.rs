@@ -31,7 +31,7 @@ async fn cb_8_c16_an_error_of_the_provider_becomes_a_page_in_our_words() {
     for (error, status, code) in [
         ("access_denied", 400, "access_denied"),
         ("login_required", 401, "login_required"),
-        ("interaction_required", 401, "login_required"),
+        ("interaction_required", 400, "access_denied"),
         ("server_error", 400, "provider_refused"),
         ("../x", 400, "provider_refused"),
         ("<script>", 400, "provider_refused"),
