@@ -58,7 +58,7 @@ pub use server::{Listen, Log, LogFormat, Server, Sessions, Store};
 pub use starter::{NewFile, Starter, WriteError};
 pub use upstream::{Target, Upstream, UpstreamHost};
 
-/// The whole resolved configuration; the only way to get one is [`load`](crate::config::load).
+/// The whole resolved configuration; the only way to get one is [`load`].
 #[derive(Debug, PartialEq, Eq)]
 pub struct Config {
     /// Listeners and who may speak to them.

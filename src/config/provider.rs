@@ -13,7 +13,8 @@ use super::report::{Wrong, quote};
 use super::secret::unreadable;
 use super::section::{Context, Section};
 
-/// `[providers.NAME]`, the issuer's side: who it is and how to reach it. What we are there is a [`Client`].
+/// `[providers.NAME]`, the issuer's side: who it is and how to reach it. What we are there is a
+/// [`Client`](crate::config::Client).
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub struct Provider {
     /// The name in metrics and logs.
