@@ -91,15 +91,14 @@ describe('behind a real Caddy, before a certified provider', { timeout: 180_000 
     const cookies = await context.cookies(house.app);
     const session = cookies.find(({ name }) => name === COOKIE);
     assert.ok(session, 'there is no session cookie');
-    const { domain, httpOnly, path, sameSite, secure, value } = session;
-    assert.deepEqual(
-      { domain, httpOnly, path, sameSite, secure },
-      { domain: 'localhost', httpOnly: true, path: '/', sameSite: 'Lax', secure: true },
-    );
-    assert.deepEqual(cookies.filter(({ name }) => name !== COOKIE), [], 'the login cookies are gone after the login');
+    for (const { name, domain, httpOnly, path, sameSite, secure } of cookies) {
+      const kept = { domain: 'localhost', httpOnly: true, path: '/', sameSite: 'Lax', secure: true };
+      assert.deepEqual({ domain, httpOnly, path, sameSite, secure }, kept, name);
+    }
+    assert.deepEqual(cookies.filter(({ name }) => name.includes('.login.')), [], 'login cookies end with the login');
     const lines = answers.flatMap(({ headers }) => headers).filter(({ name }) => name === 'Set-Cookie');
     const ours = lines.map((line) => line.value).filter((line) => line.startsWith(COOKIE));
-    assert.ok(ours.some((line) => line.includes(value)), 'the spy saw how the cookie was set');
+    assert.ok(ours.some((line) => line.includes(session.value)), 'the spy saw how the cookie was set');
     assert.deepEqual(ours.filter((line) => /;\s*domain=/i.test(line)), [], 'a cookie was set for a whole domain');
   });
 
@@ -153,7 +152,8 @@ describe('behind a real Caddy, before a certified provider', { timeout: 180_000 
     assert.equal((await get(other, '/api/after')).status, 401);
     assert.equal((await get(other, '/userinfo')).status, 401);
     const cookies = await context.cookies(house.app);
-    assert.deepEqual(cookies.map(({ name }) => name), [], 'no cookie stays');
+    // What may stay for a minute is the count of logins that breaks loops.
+    assert.deepEqual(cookies.filter(({ name }) => name !== `${COOKIE}.loops`), [], 'no cookie stays');
     // Whoever kept a copy of the cookie has nothing.
     const replay = await ask(`${house.app}/api/after`, { headers: { cookie: `${stolen.name}=${stolen.value}` } });
     assert.equal(replay.status, 401);
