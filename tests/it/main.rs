@@ -28,9 +28,10 @@ mod openid;
 mod provider;
 mod proxy;
 mod readme;
-mod strangers;
 mod redirects;
+mod refresh;
 mod session;
+mod strangers;
 mod verdict;
 mod websocket;
 #[expect(dead_code, reason = "the kit serves stories to come")]
