@@ -25,6 +25,7 @@ mod login;
 mod logout;
 mod loops;
 mod openid;
+mod paths;
 mod provider;
 mod proxy;
 mod readme;
