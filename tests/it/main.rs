@@ -32,6 +32,7 @@ mod readme;
 mod redirects;
 mod refresh;
 mod session;
+mod sites;
 mod strangers;
 mod verdict;
 mod websocket;
