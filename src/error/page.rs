@@ -12,15 +12,24 @@ use crate::error::{Asker, Reason, Refusal};
 
 /// Shared look of all our pages. `default-src 'none'` of the pages' policy allows this one inline style by its hash.
 pub const STYLE: &str = "\
-:root{color-scheme:light dark;font:1rem/1.5 system-ui,sans-serif}\
-body{max-width:34rem;margin:12vh auto;padding:0 1.25rem}\
-h1{font-size:1.5rem;line-height:1.25}\
-a.action,button{display:inline-block;font:inherit;padding:.5rem 1rem;border:1px solid;border-radius:.375rem;\
-background:none;color:inherit;text-decoration:none;cursor:pointer}\
-a.action:focus-visible,button:focus-visible{outline:3px solid Highlight;outline-offset:2px}\
-a.first{background:#1d4ed8;border-color:#1d4ed8;color:#fff}\
-ul.choices{list-style:none;padding:0;display:grid;gap:.5rem;justify-items:start}\
-.facts{margin-top:2.5rem;font-size:.875rem;opacity:.75}";
+:root{color-scheme:light dark;font:1rem/1.5 system-ui,sans-serif;--ground:#f5f6f8;--card:#fff;--text:#171a21;\
+--quiet:#545b69;--line:#dcdfe6;--accent:#1d4ed8;--on-accent:#fff}\
+@media(prefers-color-scheme:dark){:root{--ground:#11141a;--card:#191d26;--text:#e8eaf0;--quiet:#a3abbb;--line:#2d3342;\
+--accent:#8fb0ff;--on-accent:#0d1526}}\
+body{margin:0;padding:12vh 1rem 2rem;background:var(--ground);color:var(--text)}\
+main{box-sizing:border-box;max-width:32rem;margin:0 auto;padding:1.5rem 2rem 1.75rem;border:1px solid var(--line);\
+border-radius:.75rem;background:var(--card)}\
+h1{margin:0;font-size:1.5rem;line-height:1.25;letter-spacing:-.015em}\
+a{color:var(--accent)}\
+a.action,button{box-sizing:border-box;display:inline-block;font:inherit;padding:.55rem 1.1rem;border:1px solid var(--line);\
+border-radius:.5rem;background:none;color:inherit;text-decoration:none;cursor:pointer}\
+a.action:hover,button:hover{border-color:var(--quiet)}\
+a.action:focus-visible,button:focus-visible{outline:3px solid var(--accent);outline-offset:2px}\
+a.first{background:var(--accent);border-color:var(--accent);color:var(--on-accent);font-weight:550}\
+ul.choices{list-style:none;margin:1rem 0;padding:0;display:grid;gap:.5rem}\
+.choices a,.choices button{width:100%;text-align:start}\
+.choices small{display:block;color:var(--quiet)}\
+.facts{margin:2rem 0 0;font-size:.875rem;color:var(--quiet)}";
 
 /// The policy of all our answers: nothing but that style, no frame around it, no script in it.
 static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
