@@ -163,22 +163,29 @@ impl Request<'_> {
     fn picker(&self, setup: &Setup) -> Answer {
         let action = format!("{}?{}", setup.url(Endpoint::Authorize), self.call.query_text);
         let mut body = format!(
-            "<p>This is a development provider. <strong>{}</strong> asks who you are; pick anybody.</p>\n\
-             <form method=\"post\" action=\"{}\">\n",
+            "<p>This is a development provider: there are no passwords. <strong>{}</strong> asks who you are; be anybody.</p>\n\
+             <form method=\"post\" action=\"{}\">\n<ul class=\"choices\">\n",
             escape(self.client_id),
             escape(&action)
         );
         for user in &setup.users {
             let _ = writeln!(
                 body,
-                "<p><button name=\"user\" value=\"{}\">{} {} ({})</button></p>",
+                "<li><button name=\"user\" value=\"{}\">{} {} <small>{}</small></button></li>",
                 escape(&user.name),
                 escape(&user.given_name),
                 escape(&user.family_name),
-                escape(&user.email)
+                escape(&about(user))
             );
         }
-        body.push_str("<p><button name=\"cancel\" value=\"1\">Do not log in</button></p>\n</form>\n");
+        body.push_str("</ul>\n<p><button name=\"cancel\" value=\"1\">Do not log in</button></p>\n</form>\n");
         html(StatusCode::OK, "Who are you?", &body)
     }
+}
+
+/// What a user differs in from others.
+fn about(user: &User) -> String {
+    let verified = if user.email_verified { "" } else { " (not verified)" };
+    let groups = if user.groups.is_empty() { "no group".to_owned() } else { user.groups.join(", ") };
+    format!("{}{verified} · {groups}", user.email)
 }
