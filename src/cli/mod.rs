@@ -3,6 +3,8 @@
 //! Exit codes: 0 all is well, 1 it is not and the report says why, 2 the command line itself was wrong.
 
 mod check;
+#[cfg(feature = "demo")]
+mod demo;
 mod init;
 mod log;
 mod run;
@@ -33,6 +35,9 @@ enum Command {
     Init(init::InitArgs),
     /// Make a session key
     Keygen(init::KeygenArgs),
+    /// Start a provider, a front end, an API, Vestibule and Caddy on this machine, to click through
+    #[cfg(feature = "demo")]
+    Demo(demo::DemoArgs),
 }
 
 #[derive(Debug, Args)]
@@ -60,6 +65,8 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::check(&args),
         Command::Init(args) => init::init(&args),
         Command::Keygen(args) => init::keygen(&args),
+        #[cfg(feature = "demo")]
+        Command::Demo(args) => demo::demo(args),
     }
 }
 

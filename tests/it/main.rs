@@ -17,6 +17,7 @@ mod callback;
 mod clients;
 mod config;
 mod conformance;
+mod demo;
 mod cross_site;
 mod failures;
 mod init;

@@ -147,6 +147,11 @@ impl Browser {
         self.jar.lock().unwrap().plant(&self.around.home, line, self.now());
     }
 
+    /// Where this browser finds its hosts.
+    pub fn hosts(&self) -> &Hosts {
+        &self.around.hosts
+    }
+
     /// Forgets all cookies.
     pub fn forget(&self) {
         self.jar.lock().unwrap().clear();

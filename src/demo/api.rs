@@ -1,0 +1,170 @@
+//! The protected API: it lets in whoever brings a good access token, and tells what it saw, but never the token.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, COOKIE, HeaderValue, WWW_AUTHENTICATE};
+use http::request::Parts;
+use http::{HeaderMap, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde_json::{Map, Value, json};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+
+use super::bearer::Verifier;
+use crate::web::BoxError;
+
+/// What access tokens must be meant for.
+pub(super) const AUDIENCE: &str = "api";
+
+/// How long a head may take to arrive; longer than Vestibule keeps an idle connection.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// A running API. It ends when the handle is dropped.
+pub(super) struct Api {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    _stop: DropGuard,
+}
+
+struct Shared {
+    verifier: Verifier,
+    /// Calls that were let in.
+    welcome: AtomicU64,
+}
+
+impl Api {
+    /// Listens on a free port of this machine, for callers who have tokens of `issuer`.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) async fn start(issuer: &str) -> io::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let address = listener.local_addr()?;
+        let shared = Arc::new(Shared { verifier: Verifier::new(issuer, AUDIENCE), welcome: AtomicU64::new(0) });
+        let stop = CancellationToken::new();
+        tokio::spawn(serve(listener, Arc::clone(&shared), stop.clone()));
+        Ok(Self { address, shared, _stop: stop.drop_guard() })
+    }
+
+    /// Where it is.
+    pub(super) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// How many calls were let in.
+    pub(super) fn welcome(&self) -> u64 {
+        self.shared.welcome.load(Ordering::Relaxed)
+    }
+}
+
+async fn serve(listener: TcpListener, shared: Arc<Shared>, stop: CancellationToken) {
+    let tasks = TaskTracker::new();
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, _)) => drop(tasks.spawn(connection(stream, Arc::clone(&shared), stop.clone()))),
+            // Out of file descriptors, most likely: give others time to close theirs.
+            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    }
+}
+
+async fn connection(stream: TcpStream, shared: Arc<Shared>, stop: CancellationToken) {
+    let _ = stream.set_nodelay(true);
+    let service = service_fn(|request| answer(Arc::clone(&shared), request));
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), service);
+    tokio::select! {
+        () = stop.cancelled() => {}
+        // A client that goes away is no news here.
+        _ = connection => {}
+    }
+}
+
+async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, BoxError> {
+    let (head, body) = request.into_parts();
+    let mut body = body;
+    // Read, counted and forgotten: an answer before the end of an upload would close the connection.
+    let mut length = 0;
+    while let Some(frame) = body.frame().await {
+        length += frame?.data_ref().map_or(0, Bytes::len);
+    }
+    let token = head.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+    let claims = match token {
+        Some(token) => shared.verifier.claims(token).await.map_err(|error| error.to_string()),
+        None => Err("there is no bearer token".to_owned()),
+    };
+    Ok(match claims {
+        Ok(claims) => {
+            shared.welcome.fetch_add(1, Ordering::Relaxed);
+            json_answer(StatusCode::OK, &seen(&head, length, &claims))
+        }
+        Err(why) => {
+            let mut answer = json_answer(StatusCode::UNAUTHORIZED, &json!({ "error": "invalid_token", "why": why }));
+            answer
+                .headers_mut()
+                .insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer error=\"invalid_token\""));
+            answer
+        }
+    })
+}
+
+/// What the API saw of a call that it let in.
+fn seen(head: &Parts, length: usize, claims: &Map<String, Value>) -> Value {
+    let claim = |name: &str| claims.get(name).cloned().unwrap_or_default();
+    json!({
+        "request": format!("{} {}", head.method, head.uri),
+        "body_bytes": length,
+        "caller": {
+            "sub": claim("sub"),
+            "preferred_username": claim("preferred_username"),
+            "groups": claim("groups"),
+        },
+        "token": {
+            "verified_by": "the provider's published keys",
+            "iss": claim("iss"),
+            "aud": claim("aud"),
+            "scope": claim("scope"),
+            "iat": claim("iat"),
+            "exp": claim("exp"),
+        },
+        "headers": headers(&head.headers),
+    })
+}
+
+/// The headers as they came, but for what would give a session or a token away.
+fn headers(headers: &HeaderMap) -> Value {
+    let mut shown = Map::new();
+    for (name, value) in headers {
+        let text = match name {
+            &AUTHORIZATION => "Bearer … (the access token, which is not shown here)".to_owned(),
+            &COOKIE => "… (not shown here)".to_owned(),
+            _ => String::from_utf8_lossy(value.as_bytes()).into_owned(),
+        };
+        shown.insert(name.as_str().to_owned(), text.into());
+    }
+    shown.into()
+}
+
+fn json_answer(status: StatusCode, value: &Value) -> Response<Full<Bytes>> {
+    let mut answer = Response::new(Full::new(Bytes::from(format!("{value:#}\n"))));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
+}
