@@ -35,6 +35,7 @@ mod refresh;
 mod session;
 mod sites;
 mod strangers;
+mod streams;
 mod verdict;
 mod websocket;
 #[expect(dead_code, reason = "the kit serves stories to come")]

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -109,6 +110,7 @@ struct Shared {
     recorded: Mutex<Vec<Recorded>>,
     next: Mutex<VecDeque<Reply>>,
     by_path: Mutex<Vec<(String, Reply)>>,
+    hung_up: AtomicUsize,
 }
 
 impl EchoUpstream {
@@ -160,6 +162,11 @@ impl EchoUpstream {
     pub async fn wait_for(&self, count: usize) {
         eventually("the upstream to be asked", || self.count() >= count).await;
     }
+
+    /// Waits until the other side has hung up on `count` answers that would never have ended.
+    pub async fn has_hung_up(&self, count: usize) {
+        eventually("the upstream to be left", || self.shared.hung_up.load(Ordering::SeqCst) >= count).await;
+    }
 }
 
 impl Drop for EchoUpstream {
@@ -184,7 +191,12 @@ async fn serve(mut stream: TcpStream, shared: Arc<Shared>, connection: usize) {
         let reply = shared.reply_to(request.target());
         let (head_only, complete, echo) = (request.method() == "HEAD", request.complete, echo(&request));
         lock(&shared.recorded).push(request);
-        if !complete || answer(&mut stream, reply, &echo, head_only).await.is_none() {
+        if !complete {
+            return;
+        }
+        let endless = matches!(reply, Reply::Hang | Reply::Stream { open: true, .. });
+        if answer(&mut stream, reply, &echo, head_only).await.is_none() {
+            shared.hung_up.fetch_add(usize::from(endless), Ordering::SeqCst);
             return;
         }
     }
