@@ -11,7 +11,6 @@ use std::time::Duration;
 use http::Uri;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use tower_service::Service;
 
@@ -80,20 +79,20 @@ impl Service<Uri> for Connector {
         match &mut self.how {
             How::Plain(tcp) => {
                 let connecting = tcp.call(self.target.clone());
-                Box::pin(async move { Ok(Link::Tcp(MaybeHttpsStream::Http(connecting.await?))) })
+                Box::pin(async move { Ok(Link::tcp(MaybeHttpsStream::Http(connecting.await?))) })
             }
             How::Tls(tls) => {
                 let connecting = tls.call(self.target.clone());
                 Box::pin(async move {
                     let connected = tokio::time::timeout(timeout, connecting).await;
-                    Ok(Link::Tcp(connected.map_err(late("TLS handshake took too long"))??))
+                    Ok(Link::tcp(connected.map_err(late("TLS handshake took too long"))??))
                 })
             }
             How::Unix(path) => {
                 let path = Arc::clone(path);
                 Box::pin(async move {
                     let connected = tokio::time::timeout(timeout, UnixStream::connect(path)).await;
-                    Ok(Link::Unix(TokioIo::new(connected.map_err(late("the socket's queue is full"))??)))
+                    Ok(Link::unix(connected.map_err(late("the socket's queue is full"))??))
                 })
             }
         }

@@ -111,7 +111,9 @@ impl Edge {
                 response
             }
         };
-        if !leftover.settle().await {
+        // Who was told to be too slow is not waited for once more.
+        let silent = response.status() == StatusCode::REQUEST_TIMEOUT;
+        if silent || !leftover.settle().await {
             // The rest of the body is still on its way: nothing after it may be read as a request.
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }

@@ -3,6 +3,7 @@
 mod admin;
 mod framing;
 mod lifetime;
+mod upgrade;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -29,8 +30,17 @@ const PATIENCE: Duration = Duration::from_secs(5);
 type Gate = Arc<Notify>;
 
 /// `/wait` answers when told to, `/panic` panics, `/large` sends more than any socket buffers, `/refuse` reads no body
-/// and closes; everything else answers with method, path and body.
-async fn service(gate: Gate, request: Request<Incoming>, _: Peer) -> Result<Response<Body>, Infallible> {
+/// and closes, `/switch` leaves HTTP and says again what it hears; everything else answers with method, path and body.
+async fn service(gate: Gate, mut request: Request<Incoming>, _: Peer) -> Result<Response<Body>, Infallible> {
+    if request.uri().path() == "/switch" {
+        let upgrade = hyper::upgrade::on(&mut request);
+        tokio::spawn(upgrade::echo(upgrade));
+        let mut response = Response::new(Body::Empty);
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        response.headers_mut().insert("connection", "upgrade".parse().unwrap());
+        response.headers_mut().insert("upgrade", "echo".parse().unwrap());
+        return Ok(response);
+    }
     let (head, body) = request.into_parts();
     match head.uri.path() {
         "/wait" => gate.notified().await,

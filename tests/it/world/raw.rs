@@ -51,6 +51,20 @@ impl Raw {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
+    /// Reads until `text` has come; gives all that did.
+    pub async fn read_until(&mut self, text: &str) -> String {
+        let mut bytes = Vec::new();
+        let reading = async {
+            while !String::from_utf8_lossy(&bytes).contains(text) && self.0.read_buf(&mut bytes).await.unwrap_or(0) > 0
+            {
+            }
+        };
+        let in_time = timeout(Duration::from_secs(10), reading).await.is_ok();
+        let seen = String::from_utf8_lossy(&bytes).into_owned();
+        assert!(in_time && seen.contains(text), "{text:?} never came, only: {seen}");
+        seen
+    }
+
     /// Writes a request and gives the status of its answer; 0 when the peer closed without one.
     pub async fn status(address: SocketAddr, request: impl AsRef<[u8]>) -> u16 {
         let mut raw = Self::connect(address).await;
