@@ -25,9 +25,12 @@ const NEVER: &[&str] = &["forwarded", "x-real-ip", "x-original-url", "x-rewrite-
 /// Beginnings of names that are ours alone.
 const NEVER_PREFIXES: &[&str] = &["x-forwarded-", "vestibule-"];
 
-/// Families of identity headers: a rule that owns one name of a family keeps clients from all of it, since apps read
-/// more members than a rule may name.
-const FAMILIES: &[&str] = &["x-auth-", "remote-"];
+/// Identity headers of other proxies: a rule that says who calls keeps clients from all of them, since apps read more
+/// names than a rule may know.
+const OTHERS: &[&str] = &["x-auth-request-", "remote-"];
+
+/// A family of which a rule that owns one member owns all. APIs use other members for other things.
+const FAMILY: &str = "x-auth-";
 
 /// What is known about an upstream before a request comes.
 #[derive(Debug)]
@@ -174,11 +177,11 @@ fn drop_claimed(headers: &mut HeaderMap, passage: &Passage) {
 
 /// Whether a header, in any spelling that an app may read as the same name, says what only we may say.
 fn is_claim(name: &str, owned: &[HeaderName]) -> bool {
-    let family = |family: &&str| begins(name, family) && owned.iter().any(|name| name.as_str().starts_with(family));
     NEVER_PREFIXES.iter().any(|prefix| begins(name, prefix))
         || NEVER.iter().any(|never| is_spelling(name, never))
         || owned.iter().any(|owned| is_spelling(name, owned.as_str()))
-        || FAMILIES.iter().any(family)
+        || !owned.is_empty() && OTHERS.iter().any(|other| begins(name, other))
+        || begins(name, FAMILY) && owned.iter().any(|owned| owned.as_str().starts_with(FAMILY))
 }
 
 /// Whether `name` is `known`, were `_` and `.` dashes: CGI, WSGI and PHP make one variable of them all. Header names

@@ -22,6 +22,7 @@ mod cross_site;
 mod failures;
 mod init;
 mod kit;
+mod legacy;
 mod login;
 mod logout;
 mod loops;
@@ -36,6 +37,7 @@ mod session;
 mod sites;
 mod strangers;
 mod streams;
+mod uploads;
 mod verdict;
 mod websocket;
 #[expect(dead_code, reason = "the kit serves stories to come")]

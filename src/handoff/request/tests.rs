@@ -99,6 +99,8 @@ fn px_7_h01_to_h04_identity_is_dropped_in_every_spelling() {
         "Tenant",
         "Vestibule-User",
         "vestibule_email",
+        "Remote-User",
+        "remote_groups",
     ] {
         let client = [(name, "evil"), (name, "evil"), (name, "evil")];
         assert_eq!(sent(&client, passage()), OURS, "{name}");
@@ -107,10 +109,15 @@ fn px_7_h01_to_h04_identity_is_dropped_in_every_spelling() {
 
 #[test]
 fn px_7_names_that_only_resemble_are_kept() {
-    for name in ["x-auth", "tenants", "x-tenant", "my-x-auth-user", "remote-user", "x-forwarded"] {
+    for name in ["x-auth", "tenants", "x-tenant", "my-x-auth-user", "remotely", "x-forwarded"] {
         let kept = sent(&[(name, "1")], passage());
         assert!(kept.contains(&format!("{name}: 1")), "{name} {kept:?}");
     }
+    // A rule that tells who calls by other names leaves APIs their tokens, and one that tells nothing leaves all.
+    let tenant = || Passage { owned: Arc::from([HeaderName::from_static("tenant")]), ..Passage::default() };
+    assert!(sent(&[("x-auth-token", "1")], tenant()).contains(&"x-auth-token: 1".to_owned()));
+    assert!(!sent(&[("x-auth-request-user", "1")], tenant()).contains(&"x-auth-request-user: 1".to_owned()));
+    assert!(sent(&[("remote-user", "1")], Passage::default()).contains(&"remote-user: 1".to_owned()));
 }
 
 #[test]
