@@ -106,21 +106,12 @@ impl KeyRing {
         Ok(Self(secrets.iter().filter_map(|secret| Key::derive(secret.expose().as_bytes())).collect()))
     }
 
-    /// Seals `plain` for `purpose`, bound to `context` (a cookie name, a session id), as URL-safe text.
+    /// Seals `plain` for `purpose`, bound to `context` (a cookie name, a route), as URL-safe text.
     ///
     /// # Errors
     /// [`RandomError`] when there are no random bytes for the nonce.
     pub fn seal(&self, purpose: Purpose, context: &str, plain: &[u8]) -> Result<String, RandomError> {
-        let key = self.0.first().ok_or(RandomError)?;
-        let mut sealed = plain.to_vec();
-        let aad = aad(purpose, context, key.id);
-        let nonce = key.of(purpose).seal_in_place_append_tag(Aad::from(aad), &mut sealed).map_err(|_| RandomError)?;
-        let mut out = Vec::with_capacity(1 + KEY_ID_LEN + NONCE_LEN + sealed.len());
-        out.push(VERSION);
-        out.extend_from_slice(&key.id);
-        out.extend_from_slice(nonce.as_ref());
-        out.append(&mut sealed);
-        Ok(URL_SAFE_NO_PAD.encode(out))
+        Ok(URL_SAFE_NO_PAD.encode(self.seal_bytes(purpose, context.as_bytes(), plain)?))
     }
 
     /// Opens what [`seal`](Self::seal) made for the same purpose and context, by any key of the ring.
@@ -128,25 +119,50 @@ impl KeyRing {
     /// # Errors
     /// [`OpenError`] for everything else, without telling what was wrong.
     pub fn open(&self, purpose: Purpose, context: &str, text: &[u8]) -> Result<Vec<u8>, OpenError> {
-        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| OpenError)?;
-        let (&version, rest) = bytes.split_first().ok_or(OpenError)?;
+        let sealed = URL_SAFE_NO_PAD.decode(text).map_err(|_| OpenError)?;
+        self.open_bytes(purpose, context.as_bytes(), &sealed)
+    }
+
+    /// Like [`seal`](Self::seal), for places that hold any byte: 33 bytes more than `plain`.
+    ///
+    /// # Errors
+    /// [`RandomError`] when there are no random bytes for the nonce.
+    pub fn seal_bytes(&self, purpose: Purpose, context: &[u8], plain: &[u8]) -> Result<Vec<u8>, RandomError> {
+        let key = self.0.first().ok_or(RandomError)?;
+        let aad = Aad::from(aad(purpose, context, key.id));
+        let mut sealed = plain.to_vec();
+        let nonce = key.of(purpose).seal_in_place_append_tag(aad, &mut sealed).map_err(|_| RandomError)?;
+        let mut out = Vec::with_capacity(1 + KEY_ID_LEN + NONCE_LEN + sealed.len());
+        out.push(VERSION);
+        out.extend_from_slice(&key.id);
+        out.extend_from_slice(nonce.as_ref());
+        out.append(&mut sealed);
+        Ok(out)
+    }
+
+    /// Opens what [`seal_bytes`](Self::seal_bytes) made for the same purpose and context, by any key of the ring.
+    ///
+    /// # Errors
+    /// [`OpenError`] for everything else, without telling what was wrong.
+    pub fn open_bytes(&self, purpose: Purpose, context: &[u8], sealed: &[u8]) -> Result<Vec<u8>, OpenError> {
+        let (&version, rest) = sealed.split_first().ok_or(OpenError)?;
         let (id, rest) = rest.split_first_chunk::<KEY_ID_LEN>().ok_or(OpenError)?;
         let (nonce, sealed) = rest.split_first_chunk::<NONCE_LEN>().ok_or(OpenError)?;
         if version != VERSION {
             return Err(OpenError);
         }
         let key = self.0.iter().find(|key| key.id == *id).ok_or(OpenError)?;
-        let mut sealed = sealed.to_vec();
+        let mut bytes = sealed.to_vec();
         let aad = Aad::from(aad(purpose, context, *id));
-        let nonce = Nonce::from(nonce);
-        let plain = key.of(purpose).open_in_place(nonce, aad, &mut sealed).map_err(|_| OpenError)?;
-        Ok(plain.to_vec())
+        let plain = key.of(purpose).open_in_place(Nonce::from(nonce), aad, &mut bytes).map_err(|_| OpenError)?.len();
+        bytes.truncate(plain);
+        Ok(bytes)
     }
 }
 
-fn aad(purpose: Purpose, context: &str, id: [u8; KEY_ID_LEN]) -> Vec<u8> {
+fn aad(purpose: Purpose, context: &[u8], id: [u8; KEY_ID_LEN]) -> Vec<u8> {
     // Purpose labels have a fixed set and the id a fixed length, so that no two triples run together.
-    [purpose.label(), &id, context.as_bytes()].concat()
+    [purpose.label(), &id, context].concat()
 }
 
 #[cfg(test)]
@@ -182,6 +198,18 @@ mod tests {
         assert_eq!(both.open(Purpose::Login, "c", by_old.as_bytes()).unwrap(), b"x");
         let by_new = both.seal(Purpose::Login, "c", b"x").unwrap();
         assert_eq!(old.open(Purpose::Login, "c", by_new.as_bytes()), Err(OpenError));
+    }
+
+    #[test]
+    fn bytes_and_text_are_one_format() {
+        let ring = ring(&["an old secret of more than 32 bytes ....."]);
+        let sealed = ring.seal_bytes(Purpose::Session, &[0xff; 32], b"plain").unwrap();
+        assert_eq!(sealed.len(), b"plain".len() + 33);
+        assert_eq!(ring.open_bytes(Purpose::Session, &[0xff; 32], &sealed).unwrap(), b"plain");
+        assert_eq!(ring.open_bytes(Purpose::Session, &[0xfe; 32], &sealed), Err(OpenError));
+        let text = ring.seal(Purpose::Session, "c", b"plain").unwrap();
+        let bytes = URL_SAFE_NO_PAD.decode(text).unwrap();
+        assert_eq!(ring.open_bytes(Purpose::Session, b"c", &bytes).unwrap(), b"plain");
     }
 
     #[test]
