@@ -67,11 +67,7 @@ impl AccessToken {
     /// meant for somebody else, so its signature is none of our business. `None` when it is no JWT.
     #[must_use]
     pub fn claims(&self) -> Option<Map<String, Value>> {
-        let mut parts = self.expose().splitn(4, '.');
-        let (Some(_), Some(payload), Some(_), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
-            return None;
-        };
-        strict_object(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()
+        payload(self.expose())
     }
 }
 
@@ -109,6 +105,12 @@ impl IdToken {
         self.0.expose()
     }
 
+    /// The payload. `None` when it is no JWT, which no provider can have sent.
+    #[must_use]
+    pub fn claims(&self) -> Option<Map<String, Value>> {
+        payload(self.expose())
+    }
+
     /// SHA-256 of the token: tells tokens apart without holding one.
     #[must_use]
     pub fn fingerprint(&self) -> [u8; 32] {
@@ -132,6 +134,15 @@ impl fmt::Debug for IdToken {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("[id token]")
     }
+}
+
+/// The claims of a compact JWT, its signature left aside.
+fn payload(jwt: &str) -> Option<Map<String, Value>> {
+    let mut parts = jwt.splitn(4, '.');
+    let (Some(_), Some(payload), Some(_), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
+        return None;
+    };
+    strict_object(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()
 }
 
 fn fingerprint(text: &str) -> [u8; 32] {

@@ -4,9 +4,12 @@
 //! writers cannot lose each other's tokens. The browser holds a random handle, the store knows only its hash.
 
 mod handle;
+mod index;
 mod memory;
+mod record;
 mod refresh;
 mod sessions;
+mod shards;
 mod streams;
 mod version;
 
@@ -28,6 +31,9 @@ pub enum Error {
     /// No random bytes for a handle.
     #[error(transparent)]
     Random(#[from] RandomError),
+    /// The session holds something that cannot be written down.
+    #[error("the session cannot be written down")]
+    Unwritable,
 }
 
 /// Why a session ended; the `kind` of `vestibule_logouts_total`.

@@ -49,7 +49,7 @@ impl Sessions {
         let begun = Instant::now();
         let session = Arc::new(session);
         let Store::Memory(memory) = &self.store;
-        let evicted = memory.insert(&session, now);
+        let evicted = memory.insert(&session, now)?;
         self.ended(evicted.as_slice(), EndKind::Evicted);
         self.done("insert", begun);
         Ok(session)
@@ -80,7 +80,7 @@ impl Sessions {
     pub async fn replace(&self, session: Session) -> Result<Swap, Error> {
         let begun = Instant::now();
         let Store::Memory(memory) = &self.store;
-        let swap = memory.replace(Arc::new(session));
+        let swap = memory.replace(Arc::new(session))?;
         self.done("replace", begun);
         Ok(swap)
     }
