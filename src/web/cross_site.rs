@@ -46,7 +46,7 @@ pub fn judge(head: &request::Parts, kind: Kind, rules: &CrossSite<'_>) -> Judgem
         Single::Once(origin) => Some(origin),
     };
     // 1. Opening a document passes: a link in a mail is cross-site and has to work.
-    let upgrade = head.headers.contains_key(UPGRADE);
+    let upgrade = is_websocket(&head.headers);
     if kind == Kind::Navigation && to_document(&head.headers) && !upgrade {
         return Judgement::Pass(None);
     }
@@ -111,6 +111,13 @@ fn names_origin(vary: &HeaderValue) -> bool {
     vary.as_bytes()
         .split(|byte| *byte == b',')
         .any(|name| name.trim_ascii().eq_ignore_ascii_case(b"origin"))
+}
+
+/// Whether the request wants to become a WebSocket. Offers of other protocols, such as `h2c`, are declined by silence and
+/// the request is served as it is.
+fn is_websocket(headers: &HeaderMap) -> bool {
+    let protocols = headers.get_all(UPGRADE).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    protocols.map(<[u8]>::trim_ascii).any(|protocol| protocol.eq_ignore_ascii_case(b"websocket"))
 }
 
 /// Whether a navigation opens a document, and not a frame or an image.
@@ -187,6 +194,8 @@ mod tests {
             ("GET", &[("upgrade", "websocket"), ("accept", "text/html")], "refuse"),
             ("GET", &[("upgrade", "websocket"), nav, ("origin", "https://evil.example")], "refuse"),
             ("GET", &[("upgrade", "websocket"), ("origin", "https://app.example")], "cors"),
+            ("GET", &[("upgrade", "foo, WebSocket"), ("connection", "upgrade")], "refuse"),
+            ("GET", &[("upgrade", "h2c"), ("connection", "upgrade")], "pass"),
             ("OPTIONS", &[("origin", "https://www.example"), ("access-control-request-method", "PUT")], "preflight"),
             ("OPTIONS", &[("origin", "https://evil.example"), ("access-control-request-method", "PUT")], "refuse"),
         ];
