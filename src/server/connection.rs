@@ -24,8 +24,8 @@ use crate::server::Peer;
 use crate::server::pace::{Gate, Paced, Patience, Seated};
 use crate::web::{Body, BoxError};
 
-/// The largest head, request line included. The number of headers is bounded by hyper: 100.
-const MAX_HEAD: usize = 64 * 1024;
+/// The largest head, request line included (IN-2). The number of headers is bounded by hyper: 100.
+const MAX_HEAD: usize = 32 * 1024;
 
 /// The code of a refusal, as on every refused answer.
 const VESTIBULE_ERROR: HeaderName = HeaderName::from_static("vestibule-error");
