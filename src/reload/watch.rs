@@ -25,6 +25,10 @@ pub(super) struct Watch {
     events: mpsc::Receiver<()>,
     notice: mpsc::Sender<()>,
     watcher: Option<RecommendedWatcher>,
+    /// What the watcher watches; empty when it has to be made anew.
+    armed: BTreeSet<PathBuf>,
+    /// Whether watching failed, which was said.
+    blind: bool,
     next_poll: Instant,
 }
 
@@ -32,22 +36,32 @@ impl Watch {
     pub(super) fn new() -> Self {
         // One event is as good as many: the file is read anew whatever happened.
         let (notice, events) = mpsc::channel(1);
-        Self { events, notice, watcher: None, next_poll: Instant::now() + POLL }
+        Self { events, notice, watcher: None, armed: BTreeSet::new(), blind: false, next_poll: Instant::now() + POLL }
     }
 
     /// Watches `files` from now on. To be called before they are read, so that no change falls between.
     pub(super) fn arm(&mut self, files: &BTreeSet<PathBuf>) {
-        match self.watcher(files) {
-            Ok(watcher) => self.watcher = Some(watcher),
+        let places = places(files);
+        if places == self.armed {
+            return;
+        }
+        match self.watcher(&places) {
+            Ok(watcher) => {
+                self.watcher = Some(watcher);
+                self.armed = places;
+                self.blind = false;
+            }
             Err(error) => {
-                if self.watcher.take().is_some() {
+                self.watcher = None;
+                self.armed.clear();
+                if !std::mem::replace(&mut self.blind, true) {
                     warn!(%error, poll_seconds = POLL.as_secs(), "cannot watch the configuration; it is polled instead");
                 }
             }
         }
     }
 
-    fn watcher(&self, files: &BTreeSet<PathBuf>) -> notify::Result<RecommendedWatcher> {
+    fn watcher(&self, places: &BTreeSet<PathBuf>) -> notify::Result<RecommendedWatcher> {
         let notice = self.notice.clone();
         let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             // Reading a file is an event too; our own reading must not wake us.
@@ -57,9 +71,9 @@ impl Watch {
             }
         })?;
         let mut directories = 0;
-        for path in places(files) {
+        for path in places {
             // A file may be missing just now; its directory tells when it is back.
-            if watcher.watch(&path, RecursiveMode::NonRecursive).is_ok() && path.is_dir() {
+            if watcher.watch(path, RecursiveMode::NonRecursive).is_ok() && path.is_dir() {
                 directories += 1;
             }
         }
@@ -73,6 +87,8 @@ impl Watch {
             () = sleep_until(self.next_poll) => None,
         };
         if event.is_some() {
+            // What was watched may be another file, or gone: inotify follows the old one.
+            self.armed.clear();
             let settled = async { while timeout(QUIET, self.events.recv()).await.is_ok() {} };
             tokio::select! {
                 () = settled => {}
