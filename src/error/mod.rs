@@ -135,7 +135,7 @@ pub struct Refusal {
     /// The stable reason.
     pub reason: Reason,
     /// For the log only: what exactly, in our words. Never holds a secret.
-    pub detail: Option<String>,
+    pub detail: Option<Box<str>>,
     /// For the page and `detail` of problem+json, in our words, where the reason alone would not help.
     pub words: Option<&'static str>,
     /// `Retry-After`, for answers of 503.
@@ -156,7 +156,7 @@ impl Refusal {
     /// Adds what the log should say.
     #[must_use]
     pub fn because(mut self, detail: impl fmt::Display) -> Self {
-        self.detail = Some(detail.to_string());
+        self.detail = Some(detail.to_string().into());
         self
     }
 
