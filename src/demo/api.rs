@@ -97,12 +97,10 @@ async fn connection(stream: TcpStream, shared: Arc<Shared>, stop: CancellationTo
 }
 
 async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, BoxError> {
-    let (head, body) = request.into_parts();
-    let mut body = body;
-    // Read, counted and forgotten: an answer before the end of an upload would close the connection.
-    let mut length = 0;
+    let (head, mut body) = request.into_parts();
+    // Read to its end and forgotten: an answer in the middle of an upload would close the connection.
     while let Some(frame) = body.frame().await {
-        length += frame?.data_ref().map_or(0, Bytes::len);
+        frame?;
     }
     let token = head.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
     let claims = match token {
@@ -112,7 +110,7 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
     Ok(match claims {
         Ok(claims) => {
             shared.welcome.fetch_add(1, Ordering::Relaxed);
-            json_answer(StatusCode::OK, &seen(&head, length, &claims))
+            json_answer(StatusCode::OK, &seen(&head, &claims))
         }
         Err(why) => {
             let mut answer = json_answer(StatusCode::UNAUTHORIZED, &json!({ "error": "invalid_token", "why": why }));
@@ -125,11 +123,10 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
 }
 
 /// What the API saw of a call that it let in.
-fn seen(head: &Parts, length: usize, claims: &Map<String, Value>) -> Value {
+fn seen(head: &Parts, claims: &Map<String, Value>) -> Value {
     let claim = |name: &str| claims.get(name).cloned().unwrap_or_default();
     json!({
         "request": format!("{} {}", head.method, head.uri),
-        "body_bytes": length,
         "caller": {
             "sub": claim("sub"),
             "preferred_username": claim("preferred_username"),

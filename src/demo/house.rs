@@ -23,7 +23,7 @@ const PORT: u16 = 8080;
 const USUAL: (u16, u16) = (9080, 9464);
 
 /// Short, so that a person sees a token renewed.
-const ACCESS_TOKEN_LIFETIME: Duration = Duration::from_secs(60);
+const ACCESS_TOKEN_LIFETIME: Duration = Duration::from_secs(30);
 
 /// What a demo may differ in.
 pub struct Options {

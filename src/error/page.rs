@@ -29,7 +29,8 @@ a.first{background:var(--accent);border-color:var(--accent);color:var(--on-accen
 ul.choices{list-style:none;margin:1rem 0;padding:0;display:grid;gap:.5rem}\
 .choices a,.choices button{width:100%;text-align:start}\
 .choices small{display:block;color:var(--quiet)}\
-.facts{margin:2rem 0 0;font-size:.875rem;color:var(--quiet)}";
+.facts{margin:2rem 0 0;font-size:.875rem;color:var(--quiet)}\
+main>:last-child,form>:last-child{margin-bottom:0}";
 
 /// The policy of all our answers: nothing but that style, no frame around it, no script in it.
 static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {

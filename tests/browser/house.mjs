@@ -101,7 +101,7 @@ import ${join(ROOT, 'Caddyfile')}
 }
 
 /** Starts one process whose output goes to a file; `stop` ends it and only it. */
-async function run(name, binary, args, work, environment) {
+export async function run(name, binary, args, work, environment) {
   if (!existsSync(binary)) throw new Error(`${name}: there is no ${binary}`);
   const logs = process.env.SCREENSHOTS ?? work;
   await mkdir(logs, { recursive: true });

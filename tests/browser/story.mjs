@@ -2,27 +2,13 @@
 // provider, and Vestibule between them. After every story all that the browser saw is searched for tokens.
 
 import assert from 'node:assert/strict';
-import { existsSync } from 'node:fs';
-import { mkdir } from 'node:fs/promises';
-import { join } from 'node:path';
 import { after, afterEach, before, beforeEach, describe, test } from 'node:test';
 import { connect } from 'node:tls';
 
-import { chromium } from 'playwright-core';
-
+import { launch, look } from './chromium.mjs';
 import { ask, build, until } from './house.mjs';
 import { leaks, pockets, watch } from './watch.mjs';
 
-const BROWSERS = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'];
-const FLAGS = [
-  '--no-sandbox',
-  '--disable-gpu',
-  '--disable-quic',
-  '--no-first-run',
-  '--disable-background-networking',
-  '--disable-component-update',
-  '--disable-sync',
-];
 const COOKIE = '__Host-Http-vestibule-web';
 
 describe('behind a real Caddy, before a certified provider', { timeout: 180_000 }, () => {
@@ -33,8 +19,7 @@ describe('behind a real Caddy, before a certified provider', { timeout: 180_000 
 
   before(async () => {
     house = await build();
-    const executablePath = process.env.CHROMIUM_BIN ?? BROWSERS.find((path) => existsSync(path));
-    browser = await chromium.launch({ executablePath, args: FLAGS });
+    browser = await launch();
   });
 
   after(async () => {
@@ -252,13 +237,6 @@ describe('behind a real Caddy, before a certified provider', { timeout: 180_000 
       const json = await answer.json().catch(() => undefined);
       return { status: answer.status, json };
     }, path);
-  }
-
-  /** Keeps a picture of the page for a person to look at, if somebody asked for pictures. */
-  async function look(page, name) {
-    if (!process.env.SCREENSHOTS) return;
-    await mkdir(process.env.SCREENSHOTS, { recursive: true });
-    await page.screenshot({ path: join(process.env.SCREENSHOTS, `${name}.png`) });
   }
 });
 

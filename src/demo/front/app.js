@@ -15,13 +15,13 @@ let session;
 let tokenEnd;
 
 /** How many seconds the session has when it was used just now, and its token when it is new. */
-let longest = { idle: 0, token: 60 };
+let longest = { idle: 0, token: 0 };
 
-await enter();
 setInterval(tick, 1000);
 addEventListener('focus', () => session && look(false));
 at('call').addEventListener('click', () => busy('call', callApi));
 at('sign-out').addEventListener('click', () => busy('sign-out', signOut));
+await enter();
 
 /** Who is there, from nothing. */
 async function enter() {
@@ -180,11 +180,15 @@ function pockets() {
   }
 }
 
+/** Vestibule names its reason in a header; without it, the API refused. */
 async function refused(answer) {
-  const problem = parsed(await answer.text());
-  const code = problem?.code ? `, code ${problem.code}` : '';
-  tell(`Vestibule or the API refused: status ${answer.status}${code}.`, true);
-  way(['page', 'caddy', 'vestibule'], 'Your API', 'may not have been asked');
+  show('answer-card', false);
+  const reason = answer.headers.get('vestibule-error');
+  const why = reason === 'forbidden' ? 'you are not among those who may' : reason ?? (await answer.text()).slice(0, 200);
+  tell(reason
+    ? `Vestibule refused the call with a ${answer.status}: ${why}. The API never heard of it.`
+    : `The API refused the call with a ${answer.status}: ${why}`, true);
+  way(['page', 'caddy', 'vestibule'].concat(reason ? [] : ['far']), 'Your API', reason ? 'was not asked' : 'refused');
 }
 
 function tell(text, bad = false) {
