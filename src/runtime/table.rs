@@ -68,8 +68,26 @@ pub struct Match<'a> {
     pub metrics: &'a RouteMetrics,
     /// Which of its public URLs was asked.
     pub site: usize,
-    /// The endpoint or rule; `None` when the route has neither at this path.
+    /// The endpoint or rule; `None` when the route has neither at this path, or when that is in doubt.
     pub place: Option<Place>,
+    /// Why the path could be read in two ways. The route is known all the same, so that its scripts may read the refusal.
+    pub doubt: Option<&'static str>,
+}
+
+impl Match<'_> {
+    /// Why there is no place.
+    #[must_use]
+    pub fn nowhere(&self) -> Refusal {
+        nowhere(self.doubt)
+    }
+}
+
+/// Nothing is at a path, or it is in doubt what is.
+fn nowhere(doubt: Option<&'static str>) -> Refusal {
+    match doubt {
+        Some(why) => Refusal::new(Reason::AmbiguousPath).because(why),
+        None => Refusal::new(Reason::NotFound),
+    }
 }
 
 impl Table {
@@ -97,25 +115,25 @@ impl Table {
     /// Finds the route for a `Host` value and a raw path.
     ///
     /// # Errors
-    /// `host_mismatch` when no route has this host, `ambiguous_path` when the path could be read in two ways,
-    /// `not_found` when no route of the host has anything there.
+    /// `host_mismatch` when no route has this host, `not_found` when no route of the host has anything there,
+    /// `ambiguous_path` when even that is in doubt.
     pub fn find(&self, host: &str, path: &str) -> Result<Match<'_>, Refusal> {
         let host = self
             .host(host)
             .ok_or_else(|| Refusal::new(Reason::HostMismatch).because("no route has this host"))?;
-        if let Some(why) = host.reading.refuses(path) {
-            return Err(Refusal::new(Reason::AmbiguousPath).because(why));
-        }
-        let prefix = host.prefix(path)?.ok_or_else(|| Refusal::new(Reason::NotFound))?;
-        let entry = self.routes.get(prefix.route).ok_or_else(|| Refusal::new(Reason::NotFound))?;
+        let doubt = host.reading.refuses(path).or_else(|| host.decodes_elsewhere(path));
+        let nowhere = || nowhere(doubt);
+        let prefix = host.above(path).and_then(|at| host.prefixes.get(at)).ok_or_else(nowhere)?;
+        let entry = self.routes.get(prefix.route).ok_or_else(nowhere)?;
         let place = match prefix.kind {
+            _ if doubt.is_some() => None,
             PrefixKind::Rule(rule) => Some(Place::Rule(rule)),
             PrefixKind::Endpoints => {
                 let rest = path.strip_prefix(&prefix.text).and_then(|rest| rest.strip_prefix('/'));
                 rest.and_then(Endpoint::at).map(Place::Endpoint)
             }
         };
-        Ok(Match { route: &entry.route, metrics: &entry.metrics, site: prefix.site, place })
+        Ok(Match { route: &entry.route, metrics: &entry.metrics, site: prefix.site, place, doubt })
     }
 
     /// Hosts are compared in lower case, as they are in the table; most arrive so, and then nothing is copied.
@@ -146,20 +164,18 @@ fn is_under(path: &str, prefix: &str) -> bool {
 }
 
 impl Host {
-    /// The longest prefix above `path`.
-    ///
-    /// # Errors
-    /// `ambiguous_path` when an upstream that decodes the path would see it under another one.
-    fn prefix(&self, path: &str) -> Result<Option<&Prefix>, Refusal> {
-        let above = |path: &str| self.prefixes.iter().position(|prefix| is_under(path, &prefix.text));
-        let found = above(path);
-        if self.reading != Reading::Raw && path.contains('%') {
-            let decoded = percent_decode_str(path).decode_utf8_lossy();
-            if above(&decoded) != found {
-                return Err(Refusal::new(Reason::AmbiguousPath).because("decoded, it belongs to another rule"));
-            }
+    /// The index of the longest prefix above `path`.
+    fn above(&self, path: &str) -> Option<usize> {
+        self.prefixes.iter().position(|prefix| is_under(path, &prefix.text))
+    }
+
+    /// Why an upstream that decodes the path would see it under another prefix.
+    fn decodes_elsewhere(&self, path: &str) -> Option<&'static str> {
+        if self.reading == Reading::Raw || !path.contains('%') {
+            return None;
         }
-        Ok(found.and_then(|at| self.prefixes.get(at)))
+        let decoded = percent_decode_str(path).decode_utf8_lossy();
+        (self.above(&decoded) != self.above(path)).then_some("decoded, it belongs to another rule")
     }
 
     fn reading(&self) -> Reading {
@@ -270,12 +286,12 @@ mod tests {
         let prefix = |text: &str| Prefix { text: text.to_owned(), route: 0, site: 0, kind: PrefixKind::Rule(0) };
         let prefixes = ["/v1.0", "/@staff", ""].map(prefix).into();
         let host = Host { prefixes, reading: Reading::Canonical };
-        let found = |path: &str| host.prefix(path).map(|found| found.map(|prefix| prefix.text.clone()));
         for path in ["/v1%2e0/x", "/v1%2E0", "/%40staff/x"] {
-            assert_eq!(found(path).unwrap_err().reason, Reason::AmbiguousPath, "{path}");
+            assert!(host.decodes_elsewhere(path).is_some(), "{path}");
         }
         for (path, belongs) in [("/v1.0/a%40b", "/v1.0"), ("/users/a%40b", ""), ("/%C3%BC", ""), ("/%FF", "")] {
-            assert_eq!(found(path).unwrap().as_deref(), Some(belongs), "{path}");
+            assert!(host.decodes_elsewhere(path).is_none(), "{path}");
+            assert_eq!(host.above(path).map(|at| host.prefixes[at].text.as_str()), Some(belongs), "{path}");
         }
     }
 

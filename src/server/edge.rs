@@ -140,7 +140,7 @@ impl Edge {
             Judgement::Pass(origin) => {
                 visit.origin = origin;
                 match visit.place {
-                    None => Err(Refusal::new(Reason::NotFound)),
+                    None => Err(visit.found.nowhere()),
                     Some(place) => {
                         let call = Call {
                             place,

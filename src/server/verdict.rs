@@ -106,7 +106,7 @@ impl Verdicts {
             (Judgement::Preflight(_), _) => {
                 Err(Refusal::new(Reason::LoginRequired).because("a preflight proves nothing"))
             }
-            (Judgement::Pass(_), None) => Err(Refusal::new(Reason::NotFound).because("no path rule")),
+            (Judgement::Pass(_), None) => Err(found.nowhere()),
             (Judgement::Pass(from), Some(place)) => {
                 origin = from;
                 let now = self.lasting.clock.now();

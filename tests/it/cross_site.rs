@@ -211,13 +211,14 @@ async fn px_4_every_answer_carries_the_permission_of_its_origin_and_no_other() {
         let answer = answer.has("access-control-expose-headers", "x-total-count, vestibule-error");
         assert!(varies(&answer).contains(&"origin".to_owned()), "{}", answer.describe());
     };
+    let api = |path: &str| world.browser.fetch_from(FRONT_END, Method::GET, &format!("https://app.test{path}"));
     checked(spa.fetch(Method::GET, "/userinfo").await.is(401));
     checked(spa.fetch(Method::PUT, "/userinfo").await.is(405));
     checked(spa.fetch(Method::GET, "/nothing").await.is(404));
     checked(spa.fetch(Method::POST, "/logout").await.is(401));
     checked(spa.fetch(Method::POST, "/login/end").body("x").await.is(415));
+    checked(api("/api/a%2Fb").await.refused(400, "ambiguous_path"));
     checked(spa.log_in("alice").await);
-    let api = |path: &str| world.browser.fetch_from(FRONT_END, Method::GET, &format!("https://app.test{path}"));
     let reply = Reply::text("{}")
         .header("access-control-allow-origin", "*")
         .header("access-control-allow-methods", "GET");
