@@ -336,3 +336,20 @@ async fn cb_21_every_answer_of_a_callback_is_private_and_framed_by_nobody() {
     }
     world.finish().await;
 }
+
+#[tokio::test]
+async fn get_login_end_and_get_logout_redirect_whatever_accept_says() {
+    let (world, callback) = world_with_callback().await;
+    let json = |url: &str| world.browser.get(url).header("accept", "application/json");
+    let path = callback.as_str().strip_prefix("https://app.test").unwrap();
+    json(path).await.is(303).has("location", "https://app.test/page?x=1");
+    let end_session = json("/logout").await.is(302).location();
+    assert!(end_session.as_str().starts_with(&world.provider.url(Endpoint::EndSession)), "{end_session}");
+    json("/logout?redirect=/bye").await.is(302).has("location", "https://app.test/bye");
+    // What cannot be served is still told in the caller's own words.
+    json("/login/end?code=x")
+        .await
+        .refused(400, "unknown_login")
+        .has("content-type", "application/json");
+    world.finish().await;
+}

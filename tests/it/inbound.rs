@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use crate::world::World;
 use crate::world::raw::Raw;
+use crate::world::{Edit, World};
 
 /// A head with the cookies of somebody who is logged in, so that only its form can be the reason to refuse it.
 fn head(world: &World, line: &str, rest: &str) -> String {
@@ -127,5 +127,26 @@ async fn an_offer_of_h2c_is_declined_by_silence() {
     assert_eq!(Raw::status(world.address().await, head).await, 200);
     let seen = world.upstream.last();
     assert!(seen.header("upgrade").is_none() && seen.header("http2-settings").is_none(), "{}", seen.head);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn px_8_h07_only_trusted_proxies_may_speak_and_say_for_whom() {
+    let world = World::start().await;
+    world.browser.login("alice").await;
+    let told =
+        "X-Forwarded-For: 198.51.100.1, evil, 203.0.113.9\r\nX-Real-IP: 10.0.0.1\r\nForwarded: for=10.0.0.1\r\n\r\n";
+    let request = head(&world, "GET /api/x HTTP/1.1", told);
+    assert_eq!(Raw::status(world.address().await, &request).await, 200);
+    let seen = world.upstream.last();
+    assert_eq!(seen.header("x-forwarded-for"), Some("198.51.100.1, 203.0.113.9, 127.0.0.1"));
+    assert!(seen.header("x-real-ip").is_none() && !seen.head.contains("10.0.0.1"), "{}", seen.head);
+    let edit = world.edit(|toml| toml.set("server", "trusted_proxies", "[\"10.0.0.0/8\"]")).await;
+    assert_eq!(edit, Edit::Served);
+    let mut raw = world.raw().await;
+    raw.write(&request).await;
+    let answer = raw.read_answer().await;
+    assert!(answer.starts_with("HTTP/1.1 403") && answer.contains("untrusted_peer"), "{answer}");
+    assert_eq!(world.upstream.count(), 1);
     world.finish().await;
 }

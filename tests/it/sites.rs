@@ -253,3 +253,25 @@ async fn two_routes_on_one_host_keep_their_sessions_apart() {
     assert!(world.metric("vestibule_http_requests_total", &[("route", "admin"), ("endpoint", "logout")]).await >= 1.0);
     world.finish().await;
 }
+
+#[tokio::test]
+async fn a_site_on_loopback_without_tls_has_cookies_that_browsers_take_there() {
+    let origin = "http://localhost:8080";
+    let world = World::builder()
+        .config(|toml| toml.text("routes.web", "public_url", "http://localhost:8080"))
+        .provider(|options| options.clients[0].redirect_uris.push("http://localhost:8080/login/end".to_owned()))
+        .start()
+        .await;
+    world.add_host("localhost:8080", true).await;
+    let start = format!("{origin}/login/start?login_hint=alice&redirect=/in");
+    let answer = world.browser.navigate(&start).stop_before("/in").await.is(303);
+    assert_eq!(answer.location().as_str(), "http://localhost:8080/in");
+    let line = answer.all("set-cookie").into_iter().find(|line| line.starts_with("vestibule-web=")).unwrap();
+    assert!(line.ends_with("; Path=/; HttpOnly; SameSite=Lax; Max-Age=36000"), "{line}");
+    world.browser.fetch_from(origin, Method::GET, &format!("{origin}/api/me")).await.is(200);
+    assert_eq!(world.upstream.last().header("x-forwarded-proto"), Some("http"));
+    assert!(world.upstream.last().header("cookie").is_none());
+    world.browser.fetch_from(origin, Method::POST, &format!("{origin}/logout")).await.is(200);
+    world.browser.fetch_from(origin, Method::GET, &format!("{origin}/api/me")).await.is(401);
+    world.finish().await;
+}
