@@ -89,6 +89,11 @@ impl Memory {
         self.count.load(Ordering::Relaxed)
     }
 
+    /// From now on for at most `capacity` sessions; what is too many goes with the next logins.
+    pub(super) fn resize(&self, capacity: usize) {
+        self.capacity.store(capacity.max(1), Ordering::Relaxed);
+    }
+
     /// Takes `session` in; returns what had to go for it.
     pub(super) fn insert(&self, session: &Arc<Session>, now: Timestamp) -> Result<Vec<Arc<Session>>, Error> {
         let record = Zeroizing::new(record::encode(session).ok_or(Error::Unwritable)?.as_slice().into());

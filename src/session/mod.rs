@@ -3,9 +3,11 @@
 //! A session is immutable; a change is a new version that replaces the old one by compare-and-swap, so that two
 //! writers cannot lose each other's tokens. The browser holds a random handle, the store knows only its hash.
 
+mod file;
 mod handle;
 mod index;
 mod memory;
+mod place;
 mod record;
 mod refresh;
 mod sessions;
@@ -18,19 +20,27 @@ use std::sync::Arc;
 use crate::time::Timestamp;
 use crate::web::RandomError;
 
+pub use file::FileOptions;
 pub use handle::{Handle, SessionId};
 pub use memory::Memory;
+pub use place::make_key;
 pub use refresh::{Cause, Freshness, Refresher};
 pub use sessions::Sessions;
 pub use streams::{Member, Stream, Streams};
 pub use version::{Binding, Session, Tokens, claim};
 
 /// Why the store could not do its work.
-#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// No random bytes for a handle.
+    /// No random bytes for a handle or a seal.
     #[error(transparent)]
     Random(#[from] RandomError),
+    /// Too much waits for the store, or it is too slow.
+    #[error("the session store does not keep up")]
+    Busy,
+    /// It is not open, or what was asked of it failed; the log says why.
+    #[error("the session store failed")]
+    Failed,
     /// The session holds something that cannot be written down.
     #[error("the session cannot be written down")]
     Unwritable,
@@ -77,6 +87,27 @@ pub enum Swap {
     Stale(Arc<Session>),
     /// The session has ended; nothing brings it back.
     Gone,
+}
+
+/// What the journal of refreshes says when one begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Journal {
+    /// It is noted now.
+    Begun,
+    /// It is noted now, and was before: a process that was killed had begun the same refresh, and what the provider did
+    /// with the token is not known.
+    Interrupted,
+}
+
+/// Whether a store can be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It is being opened: whoever asks waits.
+    Opening,
+    /// It answers.
+    Up,
+    /// It cannot be opened, or was closed.
+    Down,
 }
 
 /// Whether a look at a session counts as use of it.

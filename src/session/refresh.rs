@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::metrics::Metrics;
 use crate::provider::{self, Client};
-use crate::session::{EndKind, Selector, Session, SessionId, Sessions, Swap};
+use crate::session::{EndKind, Journal, Selector, Session, SessionId, Sessions, Swap};
 use crate::time::{Clock, Timestamp};
 
 /// An access token is renewed this long before its end, or in the last quarter of its life if that is shorter.
@@ -26,6 +26,14 @@ const COOL_DOWN: Duration = Duration::from_secs(5);
 const WAIT: Duration = Duration::from_secs(15);
 /// Longest wait for a refresh while the old token has life left: it serves when the provider dawdles.
 const GRACE: Duration = Duration::from_secs(1);
+/// How often, and after which pauses, a store that failed is asked again to keep what was refreshed.
+const KEEP_TRYING: [Duration; 5] = [
+    Duration::from_millis(100),
+    Duration::from_millis(500),
+    Duration::from_secs(2),
+    Duration::from_secs(5),
+    Duration::from_secs(10),
+];
 /// Above this many cool-downs, those that are over are thrown out before a new one is noted.
 const MAX_COOLING: usize = 10_000;
 
@@ -193,18 +201,19 @@ impl Work {
             return self.counted("shared", Outcome::Renewed(current));
         }
         let Some(token) = current.tokens.refresh.clone() else { return Outcome::Failed(Cause::NoRefreshToken) };
+        let journal = match self.sessions.begin_refresh(&current).await {
+            Ok(Some(journal)) => journal,
+            Ok(None) => return Outcome::Ended,
+            Err(_) => return self.counted("error", Outcome::Failed(Cause::Unavailable)),
+        };
         match self.client.refresh(&token, &current.claims, now).await {
-            Ok(renewal) => self.keep(current.renewed(renewal, self.clock.now())).await,
+            Ok(renewal) => self.keep(Arc::new(current.renewed(renewal, self.clock.now()))).await,
             Err(error @ (provider::Error::InvalidGrant | provider::Error::Unacceptable(_))) => {
-                info!(session = %current.id, provider = %current.binding.provider, %error, "session ends: its token was not refreshed");
-                let result =
-                    if matches!(error, provider::Error::InvalidGrant) { "invalid_grant" } else { "unacceptable" };
-                // When even this fails, the session is still useless: its next refresh ends it.
-                let _ = self.sessions.end(Selector::Id(current.id), EndKind::RefreshFailed).await;
-                self.counted(result, Outcome::Ended)
+                self.give_up(&current, &error, journal).await
             }
             Err(error) => {
                 warn!(session = %current.id, provider = %current.binding.provider, %error, "token refresh failed");
+                self.sessions.end_refresh(current.id);
                 let timeout = matches!(error, provider::Error::Timeout(_));
                 let (result, cause) = if timeout { ("timeout", Cause::Timeout) } else { ("error", Cause::Unavailable) };
                 self.counted(result, Outcome::Failed(cause))
@@ -212,18 +221,42 @@ impl Work {
         }
     }
 
-    async fn keep(&self, renewed: Session) -> Outcome {
-        let fresh_token = renewed.tokens.refresh.clone();
-        match self.sessions.replace(renewed).await {
-            Ok(Swap::Done(session) | Swap::Stale(session)) => self.counted("success", Outcome::Renewed(session)),
-            Ok(Swap::Gone) => {
+    /// Ends a session whose token will never be renewed.
+    async fn give_up(&self, session: &Session, error: &provider::Error, journal: Journal) -> Outcome {
+        let result = match (error, journal) {
+            // The process that was killed had sent this token, and took the answer with it.
+            (provider::Error::InvalidGrant, Journal::Interrupted) => "lost_at_crash",
+            (provider::Error::InvalidGrant, Journal::Begun) => "invalid_grant",
+            _ => "unacceptable",
+        };
+        info!(session = %session.id, provider = %session.binding.provider, %error, result, "session ends: its token was not refreshed");
+        // When even this fails, the session is still useless: its next refresh ends it.
+        let _ = self.sessions.end(Selector::Id(session.id), EndKind::RefreshFailed).await;
+        self.counted(result, Outcome::Ended)
+    }
+
+    /// Stores what the provider has issued. The old token is burnt, so a store that fails is asked again for a while.
+    async fn keep(&self, renewed: Arc<Session>) -> Outcome {
+        let mut pauses = KEEP_TRYING.iter();
+        let swap = loop {
+            match (self.sessions.replace(Arc::clone(&renewed)).await, pauses.next()) {
+                (Ok(swap), _) => break swap,
+                (Err(_), Some(pause)) => tokio::time::sleep(*pause).await,
+                (Err(error), None) => {
+                    error!(session = %renewed.id, %error, "refreshed tokens are lost: they cannot be stored");
+                    return self.counted("error", Outcome::Failed(Cause::Unavailable));
+                }
+            }
+        };
+        match swap {
+            Swap::Done(session) | Swap::Stale(session) => self.counted("success", Outcome::Renewed(session)),
+            Swap::Gone => {
                 // Logged out meanwhile: nobody may use what was just issued.
-                if let Some(token) = fresh_token {
-                    self.client.revoke(&token).await;
+                if let Some(token) = &renewed.tokens.refresh {
+                    self.client.revoke(token).await;
                 }
                 self.counted("success", Outcome::Ended)
             }
-            Err(_) => self.counted("error", Outcome::Failed(Cause::Unavailable)),
         }
     }
 

@@ -62,6 +62,11 @@ impl<T: Default> Shards<T> {
         self.0.iter().map(|shard| shard.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// All shards, one after the other, to change.
+    pub(super) fn each_mut(&self) -> impl Iterator<Item = RwLockWriteGuard<'_, T>> {
+        self.0.iter().map(|shard| shard.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
     fn of(&self, id: SessionId) -> Option<&RwLock<T>> {
         // Another byte than those that the map hashes by, so that shards do not thin out its buckets.
         let [.., last] = id.0;

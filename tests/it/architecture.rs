@@ -10,6 +10,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("toml", &["config/"]),
     ("notify", &["reload"]),
     ("prometheus", &["metrics"]),
+    ("redb", &["session/file/"]),
     ("std::env", &["config/", "cli"]),
     ("std::fs", &["config/", "reload", "session/", "server/", "demo/"]),
 ];

@@ -55,8 +55,6 @@ fn names(base: &Map<String, Value>) -> Vec<&String> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
-
     use proptest::prelude::*;
     use serde_json::json;
 

@@ -58,8 +58,6 @@ fn decoded(text: &str) -> Option<Packed<'static>> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
-
     use proptest::prelude::*;
 
     use super::*;
