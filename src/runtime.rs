@@ -20,7 +20,7 @@ use crate::metrics::Metrics;
 use crate::mode::Route;
 use crate::mode::auth_code::{AuthCode, Departures, Limits, Logins, Rule, Shared};
 use crate::provider::{Client, Provider, Surroundings};
-use crate::session::{EndHook, Memory, Refresher, Sessions, Streams};
+use crate::session::{EndHook, FileOptions, Memory, Refresher, Sessions, Streams};
 use crate::time::{Clock, Timestamp};
 use crate::web::KeyRing;
 
@@ -59,9 +59,16 @@ impl Lasting {
                 info!(session = %session.id, route = %session.binding.route, %provider, kind = kind.label(), "session ended");
             })
         };
-        let config::Store::Memory = &config.sessions.store;
-        let memory = Memory::new(config.sessions.max_sessions);
-        let sessions = Arc::new(Sessions::in_memory(memory, vec![hook], Arc::clone(&metrics)));
+        let own_keys = Arc::new(KeyRing::new(&[]).map_err(|error| error.to_string())?);
+        let capacity = config.sessions.max_sessions;
+        let sessions = Arc::new(match &config.sessions.store {
+            config::Store::Memory => Sessions::in_memory(Memory::new(capacity), vec![hook], Arc::clone(&metrics)),
+            config::Store::File(path) => {
+                // The first snapshot brings the keys; until then nobody asks.
+                let options = FileOptions { path: path.clone(), capacity, keys: Arc::clone(&own_keys) };
+                Sessions::in_file(options, vec![hook], Arc::clone(&metrics))
+            }
+        });
         let refresher = Refresher::new(Arc::clone(&sessions), tasks.clone(), Arc::clone(&metrics), clock.clone());
         let shared = Shared {
             sessions,
@@ -72,8 +79,12 @@ impl Lasting {
             tasks: tasks.clone(),
             metrics: Arc::clone(&metrics),
         };
-        let own_keys = Arc::new(KeyRing::new(&[]).map_err(|error| error.to_string())?);
         Ok(Self { clock, metrics, tasks, shared, own_keys })
+    }
+
+    /// Has the lasting things follow `snapshot`, just before requests meet it.
+    pub fn adopt(&self, snapshot: &Snapshot) {
+        self.shared.sessions.adopt(Arc::clone(&snapshot.keys), snapshot.config.sessions.max_sessions);
     }
 }
 
@@ -111,6 +122,8 @@ pub struct Snapshot {
     tables: HashMap<Listen, Table>,
     /// Each route by itself, for verdicts.
     verdicts: HashMap<config::Name, Table>,
+    /// What seals for these routes.
+    keys: Arc<KeyRing>,
     providers: Vec<Arc<Provider>>,
     upstreams: Vec<Arc<Upstream>>,
 }
@@ -121,6 +134,9 @@ impl Snapshot {
     /// # Errors
     /// A text for the operator when a part cannot be built; nothing has changed then.
     pub fn build(config: Arc<Config>, previous: Option<&Self>, lasting: &Lasting) -> Result<Self, String> {
+        if let Some(previous) = previous {
+            refuse_what_needs_a_restart(&previous.config.sessions, &config.sessions)?;
+        }
         let mut parts = Parts { previous, lasting, config: &config, providers: Vec::new(), upstreams: Vec::new() };
         for provider in config.providers.values() {
             parts.provider(provider);
@@ -142,7 +158,7 @@ impl Snapshot {
         let Parts { providers, upstreams, .. } = parts;
         let metrics = &lasting.metrics;
         let tables = routes.into_iter().map(|(listen, routes)| (listen, Table::new(routes, metrics))).collect();
-        Ok(Self { built_at: lasting.clock.now(), tables, verdicts, providers, upstreams, config })
+        Ok(Self { built_at: lasting.clock.now(), tables, verdicts, keys, providers, upstreams, config })
     }
 
     /// The listeners that this configuration needs for its routes.
@@ -166,6 +182,18 @@ impl Snapshot {
     #[must_use]
     pub fn providers(&self) -> &[Arc<Provider>] {
         &self.providers
+    }
+}
+
+/// Sessions stay where they are while the process runs.
+fn refuse_what_needs_a_restart(before: &config::Sessions, after: &config::Sessions) -> Result<(), String> {
+    if before.store != after.store {
+        return Err("`sessions.store` has changed: restart to have sessions kept there from now on".to_owned());
+    }
+    match &after.missing_key {
+        None => Ok(()),
+        // A new key now would lock out every session without anybody having asked for that.
+        Some(path) => Err(format!("the key file {} is gone: put it back, or restart to have one made", path.display())),
     }
 }
 

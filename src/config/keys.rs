@@ -84,14 +84,16 @@ const SESSIONS: &[Key] = &[
         "store",
         Either(&[Choice(&["memory"]), Table(&[STORE])]),
         Default("\"memory\""),
-        "Where sessions live. \"memory\" ends with the process.",
+        "Where sessions live. \"memory\" ends with the process; { file = \"/var/lib/vestibule/sessions.redb\" } survives \
+         a restart and a crash.",
     ),
     key(
         "keys",
         List(&Secret),
         Optional("[{ file = \"/etc/vestibule/session.key\" }]"),
         "Keys of at least 32 bytes for everything that is sealed: the first seals, all open, so put a new one first and \
-         drop the old one after max_lifetime. Absent: a key for this process is made, and a restart ends every session.",
+         drop the old one after max_lifetime. Absent: session.key beside the store file, which is made when it is not there; \
+         with sessions in memory, a key for this process, and a restart ends every session.",
     ),
     key(
         "idle_timeout",
@@ -105,12 +107,17 @@ const SESSIONS: &[Key] = &[
         "max_sessions",
         Count,
         Default("1_000_000"),
-        "How many sessions the memory store holds before it evicts the longest idle one.",
+        "How many sessions the store holds before the longest unused one makes room for the next.",
     ),
 ];
 
 const STORE: &[Key] = &[
-    key("file", Text, Optional("\"/var/lib/vestibule/sessions.redb\""), "A database file, for one process."),
+    key(
+        "file",
+        Text,
+        Optional("\"/var/lib/vestibule/sessions.redb\""),
+        "A database file, for one process. It is made when it is not there, and so is its directory.",
+    ),
     key("redis", Secret, Optional("\"redis://127.0.0.1\""), "A Redis or Valkey server, for several processes."),
 ];
 

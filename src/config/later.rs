@@ -5,7 +5,6 @@
 const KEYS: &[&str] = &[
     "server.control",
     "server.control_token",
-    "sessions.store.file",
     "sessions.store.redis",
     "providers.*.jwks_uri",
     "providers.*.introspection",

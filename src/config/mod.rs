@@ -30,6 +30,7 @@ mod schema;
 mod secret;
 mod section;
 mod server;
+mod sessions;
 mod starter;
 mod upstream;
 mod walk;
@@ -54,7 +55,8 @@ pub use registrations::{Registration, Registrations, redirect_uri, registrations
 pub use report::{Problem, Report, Severity, Sources};
 pub use route::{Mode, Route};
 pub use secret::Secret;
-pub use server::{Listen, Log, LogFormat, Server, Sessions, Store};
+pub use server::{Listen, Log, LogFormat, Server};
+pub use sessions::{Sessions, Store};
 pub use starter::{NewFile, Starter, WriteError};
 pub use upstream::{Target, Upstream, UpstreamHost};
 

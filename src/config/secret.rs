@@ -85,18 +85,33 @@ impl Section<'_> {
     /// Secrets that serve as keys for sealing; none when they are absent.
     pub(super) fn sealing_keys(&self, name: &str) -> Option<Vec<Secret>> {
         let keys = self.optional(name, |section, name| {
-            section.items(name, |value, at| {
-                let secret = read(section.cx, value, at)?;
-                if secret.expose().len() < SHORTEST_KEY {
-                    let wrong = Wrong::new(format!("this key is shorter than {SHORTEST_KEY} bytes"));
-                    section.cx.error(at, wrong.hint("`openssl rand -base64 48` makes a good one"));
-                    return None;
-                }
-                Some(secret)
-            })
+            section.items(name, |value, at| long_enough(section.cx, read(section.cx, value, at)?, ("this key", at)))
         });
         keys.map(Option::unwrap_or_default)
     }
+
+    /// The key for sealing in the file at `path`, which nobody named but `name` implies; `Some(None)` when there is no
+    /// such file.
+    pub(super) fn sealing_key_at(&self, path: &Path, name: &str) -> Option<Option<Secret>> {
+        if self.cx.read(path).is_err_and(|why| why == Unreadable::Missing) {
+            return Some(None);
+        }
+        let at = self.at(name);
+        let key = from_file(self.cx, path, &at, true)
+            .and_then(judge)
+            .map_err(|wrong| self.cx.error(&at, wrong))
+            .ok()?;
+        long_enough(self.cx, key, (&format!("the key in `{}`", path.display()), &at)).map(Some)
+    }
+}
+
+fn long_enough(cx: &Context<'_>, key: Secret, (which, at): (&str, &At)) -> Option<Secret> {
+    if key.expose().len() < SHORTEST_KEY {
+        let wrong = Wrong::new(format!("{which} is shorter than {SHORTEST_KEY} bytes"));
+        cx.error(at, wrong.hint("`openssl rand -base64 48` makes a good one"));
+        return None;
+    }
+    Some(key)
 }
 
 /// Reads the secret that `value` points to, or is.

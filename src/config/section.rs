@@ -53,9 +53,14 @@ impl<'a> Context<'a> {
         self.problems.borrow_mut().push(Problem::new(severity, at.clone(), wrong));
     }
 
+    /// Where `path` is, as seen from the config file.
+    pub(super) fn place(&self, path: &Path) -> PathBuf {
+        self.directory.join(path)
+    }
+
     /// Reads a file that the config refers to, and remembers it as one to watch.
     pub(super) fn read(&self, path: &Path) -> Result<File, Unreadable> {
-        let path = self.directory.join(path);
+        let path = self.place(path);
         let read = self.environment.read(&path);
         let (sources, hasher) = &mut *self.sources.borrow_mut();
         path.hash(hasher);
@@ -118,7 +123,7 @@ impl<'a> Section<'a> {
     }
 
     /// The written value, or else the schema's default.
-    fn value<T>(&self, name: &str, read: impl FnOnce(&DeValue<'_>, &At) -> Option<T>) -> Option<T> {
+    pub(super) fn value<T>(&self, name: &str, read: impl FnOnce(&DeValue<'_>, &At) -> Option<T>) -> Option<T> {
         let at = self.at(name);
         if let Some(value) = self.written(name) {
             return read(value.get_ref(), &at);

@@ -1,4 +1,4 @@
-//! `[server]`, `[sessions]` and `[log]`.
+//! `[server]` and `[log]`.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -8,7 +8,6 @@ use std::time::Duration;
 use ipnet::IpNet;
 use tracing_subscriber::EnvFilter;
 
-use super::Secret;
 use super::report::{Wrong, quote};
 use super::section::Section;
 
@@ -41,28 +40,6 @@ impl fmt::Display for Listen {
             Self::Unix(path) => write!(formatter, "unix:{}", path.display()),
         }
     }
-}
-
-/// `[sessions]`.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Sessions {
-    /// Where sessions live.
-    pub store: Store,
-    /// Key ring for everything sealed: the first seals, all open. Empty: a ring for this process is made.
-    pub keys: Vec<Secret>,
-    /// A session unused for this long is over. Default 30 min.
-    pub idle_timeout: Duration,
-    /// A session is over this long after its login, used or not. Default 10 h.
-    pub max_lifetime: Duration,
-    /// How many sessions the memory store holds before it evicts the longest idle one. Default 1,000,000.
-    pub max_sessions: usize,
-}
-
-/// `sessions.store`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Store {
-    /// In this process; gone with it.
-    Memory,
 }
 
 /// `[log]`.
@@ -163,39 +140,6 @@ fn network(text: &str) -> Result<IpNet, Wrong> {
         )));
     }
     Ok(network)
-}
-
-impl Sessions {
-    pub(super) fn resolve(section: &Section<'_>) -> Option<Self> {
-        let store = section.choice("store", |text| (text == "memory").then_some(Store::Memory));
-        let keys = section.sealing_keys("keys");
-        if !section.has("keys") {
-            let wrong =
-                Wrong::new("there are no session keys, so one is made for this process: a restart logs everybody out");
-            let hint =
-                "`(umask 077; openssl rand -base64 48 > session.key)`, then `keys = [{ file = \"session.key\" }]`";
-            section.cx.warn(&section.at("keys"), wrong.hint(hint));
-        }
-        let idle_timeout = section.duration("idle_timeout");
-        let max_lifetime = section.duration("max_lifetime");
-        if let (Some(idle), Some(life)) = (idle_timeout, max_lifetime)
-            && idle > life
-        {
-            let wrong = Wrong::new("a session cannot be idle for longer than it lives");
-            section
-                .cx
-                .error(&section.at("idle_timeout"), wrong.hint("idle_timeout must not exceed max_lifetime"));
-            return None;
-        }
-        let max_sessions = section.count("max_sessions").and_then(|count| usize::try_from(count).ok());
-        Some(Self {
-            store: store?,
-            keys: keys?,
-            idle_timeout: idle_timeout?,
-            max_lifetime: max_lifetime?,
-            max_sessions: max_sessions?,
-        })
-    }
 }
 
 impl Log {

@@ -19,6 +19,7 @@ use crate::config::{self, Listen, Log, Report, Severity};
 use crate::mode::auth_code::Shared;
 use crate::runtime::{Current, Lasting, Snapshot};
 use crate::server::{Admin, Listeners, Readiness};
+use crate::session;
 use crate::time::Clock;
 use watch::{POLL, Watch};
 
@@ -88,13 +89,14 @@ impl Sidecar {
     /// [`StartError`]; nothing is left running then.
     pub async fn start(options: Options) -> Result<Self, StartError> {
         let Options { config_path, clock, apply_log } = options;
-        let loaded = config::load(&config_path, &config::System).map_err(StartError::Config)?;
+        let loaded = load_first(&config_path)?;
         apply_log(&loaded.config.log);
         warn_of(&loaded.report);
         let followed = Followed::new(&config_path, &loaded.report);
         let config = Arc::new(loaded.config);
         let lasting = Lasting::new(&config, clock).map_err(StartError::Build)?;
         let snapshot = Snapshot::build(Arc::clone(&config), None, &lasting).map_err(StartError::Build)?;
+        lasting.adopt(&snapshot);
         let current = Current::new(snapshot);
         let readiness = Arc::new(Readiness::default());
         let admin = Admin::new(current.clone(), lasting.clone(), Arc::clone(&readiness));
@@ -158,8 +160,19 @@ impl Sidecar {
         if tokio::time::timeout(rest, tasks.wait()).await.is_err() {
             warn!(tasks = tasks.len(), "unfinished work was left behind");
         }
+        self.house.lasting.shared.sessions.close().await;
         info!("stopped");
     }
+}
+
+/// Reads the configuration, and makes the session key that it implies when there is none yet.
+fn load_first(config_path: &Path) -> Result<config::Loaded, StartError> {
+    let load = || config::load(config_path, &config::System).map_err(StartError::Config);
+    let loaded = load()?;
+    let Some(missing) = &loaded.config.sessions.missing_key else { return Ok(loaded) };
+    session::make_key(missing).map_err(StartError::Build)?;
+    info!(path = %missing.display(), "made a session key");
+    load()
 }
 
 /// What is known of the files: which they are, what serves, and what was refused.
@@ -279,6 +292,7 @@ impl House {
         let prepared = listeners.prepare(&snapshot).await;
         let prepared = prepared.map_err(|(listen, error)| format!("cannot listen on {listen}: {error}"))?;
         // From here on nothing can fail: the new doors exist, and the pointer swaps in one step.
+        self.lasting.adopt(&snapshot);
         self.current.publish(snapshot);
         listeners.commit(prepared);
         (self.apply_log)(&config.log);

@@ -15,9 +15,10 @@ use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderMap, HeaderNa
 use http::{Method, Request, Response, StatusCode, Uri, request};
 use hyper::body::Incoming;
 
-use crate::config::{Listen, Store};
+use crate::config::Listen;
 use crate::runtime::{Current, Lasting};
 use crate::server::Peer;
+use crate::session::State;
 use crate::web::Body;
 
 const NOSNIFF: HeaderName = HeaderName::from_static("x-content-type-options");
@@ -116,9 +117,14 @@ impl Admin {
                 _ => "draining",
             };
             let age = self.lasting.clock.now().since(snapshot.built_at).as_secs();
-            let Store::Memory = snapshot.config.sessions.store;
+            let (store, state) = self.lasting.shared.sessions.state();
+            let state = match state {
+                State::Opening => "opening",
+                State::Up => "up",
+                State::Down => "down",
+            };
             // Writing to a string cannot fail.
-            let _ = writeln!(lines, "process: {process}\nconfig: {age} s old\nstore memory: up");
+            let _ = writeln!(lines, "process: {process}\nconfig: {age} s old\nstore {store}: {state}");
             for provider in providers {
                 let up = if provider.is_ready() { "up" } else { "down" };
                 let required = if provider.config().required_for_ready { ", required" } else { "" };

@@ -28,6 +28,9 @@ impl Fake {
         let long = format!("{SECRET}-and-more-than-32-bytes-of-it\n");
         fake.file("/etc/vestibule/web.secret", "hunter2-of-the-web\n", 0o600)
             .file("/etc/vestibule/session.key", &long, 0o600)
+            .file("/srv/open/session.key", &long, 0o644)
+            .file("/srv/writable/session.key", &long, 0o606)
+            .file("/srv/short/session.key", "hunter2", 0o600)
             .file("/etc/vestibule/old.key", &format!("old-{long}"), 0o400)
             .file("/etc/vestibule/short.key", "hunter2", 0o600)
             .file("/etc/vestibule/group.secret", "hunter2-of-the-group", 0o640)
@@ -93,6 +96,30 @@ fn is_committed(path: &Path, text: &str) -> bool {
         fs::write(path, text).unwrap();
     }
     fs::read_to_string(path).unwrap_or_default() == text
+}
+
+/// A store file brings its key along: the file beside it, or the path where one will be made.
+#[test]
+fn a_store_file_has_its_key_beside_it() {
+    let sessions = |store: &str, keys: &str| {
+        let rest = fs::read_to_string(repository().join("tests/fixtures/config/smallest.toml")).unwrap();
+        let text = format!("{rest}\n[sessions]\nstore = {{ file = \"{store}\" }}\n{keys}");
+        let Loaded { config, report } = read(&text).unwrap();
+        assert!(report.problems().is_empty(), "{:?}", report.problems());
+        (config.sessions, config.files)
+    };
+    let (found, files) = sessions("/etc/vestibule/sessions.redb", "");
+    assert_eq!(found.store, config::Store::File("/etc/vestibule/sessions.redb".into()));
+    assert_eq!((found.keys.len(), found.missing_key), (1, None));
+    assert!(files.contains(Path::new("/etc/vestibule/session.key")), "its key is watched");
+
+    let (found, files) = sessions("state/sessions.redb", "");
+    assert_eq!((found.keys.len(), found.missing_key), (0, Some("state/session.key".into())));
+    assert!(files.contains(Path::new("state/session.key")), "the key that will be made is watched");
+
+    let (found, files) = sessions("state/sessions.redb", "keys = [{ file = \"/etc/vestibule/old.key\" }]");
+    assert_eq!((found.keys.len(), found.missing_key), (1, None));
+    assert!(!files.contains(Path::new("state/session.key")), "keys that are named are the only ones");
 }
 
 /// CF-1, CF-4, CF-5, CF-6, CF-7, CF-9, CF-10, CF-12, M01–M08, M11, M25, M26: each fixture shows one way to be wrong, or

@@ -39,6 +39,7 @@ fn admin(providers: BTreeMap<Name, Arc<config::Provider>>) -> (Admin, Arc<Readin
         sessions: config::Sessions {
             store: config::Store::Memory,
             keys: Vec::new(),
+            missing_key: None,
             idle_timeout: Duration::from_secs(60),
             max_lifetime: Duration::from_secs(60),
             max_sessions: 10,
