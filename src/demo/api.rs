@@ -148,9 +148,9 @@ fn seen(head: &Parts, claims: &Map<String, Value>) -> Value {
 fn headers(headers: &HeaderMap) -> Value {
     let mut shown = Map::new();
     for (name, value) in headers {
-        let text = match name {
-            &AUTHORIZATION => "Bearer … (the access token, which is not shown here)".to_owned(),
-            &COOKIE => "… (not shown here)".to_owned(),
+        let text = match *name {
+            AUTHORIZATION => "Bearer … (the access token, which is not shown here)".to_owned(),
+            COOKIE => "… (not shown here)".to_owned(),
             _ => String::from_utf8_lossy(value.as_bytes()).into_owned(),
         };
         shown.insert(name.as_str().to_owned(), text.into());

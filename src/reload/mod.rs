@@ -320,7 +320,7 @@ impl House {
 
     fn refuse(&self, why: String, followed: &mut Followed) {
         if followed.refused.as_ref() != Some(&why) {
-            error!(config = %self.config_path.display(), report = why, "configuration refused, the old one stays");
+            error!(config = %self.config_path.display(), report = %why, "configuration refused, the old one stays");
             self.lasting.metrics.config_reload("failure", self.lasting.clock.now());
             followed.refused = Some(why);
         }
