@@ -149,6 +149,7 @@ async fn lg_5_a_flood_of_one_refusal_is_a_line_now_and_then() {
     world.browser.login("alice").await;
     let ask = || world.browser.fetch_from("https://evil.test", http::Method::POST, "/api/x");
     let mut ids = Vec::new();
+    let begun = std::time::Instant::now();
     for _ in 0..100 {
         ids.push(
             ask().header("accept", "application/json").await.refused(403, "cross_site").json()["request_id"].clone(),
@@ -156,7 +157,8 @@ async fn lg_5_a_flood_of_one_refusal_is_a_line_now_and_then() {
     }
     let mine = |event: &Value| ids.contains(&event["fields"]["request_id"]) && event["level"] == "INFO";
     let lines = events(&world, "request refused", ("reason", "cross_site")).into_iter().filter(mine).count();
-    assert!((1..=10).contains(&lines), "{lines} lines for 100 requests");
+    let most = 2 + begun.elapsed().as_secs() as usize;
+    assert!((1..=most).contains(&lines), "{lines} lines for 100 requests in {:?}", begun.elapsed());
     assert!(world.metric("vestibule_refusals_total", &[("route", "web"), ("reason", "cross_site")]).await >= 100.0);
     world.finish().await;
 }

@@ -168,8 +168,8 @@ async fn x15_a_logout_that_races_a_refresh_wins() {
     let world = World::start().await;
     world.browser.login("alice").await;
     world.clock.shift(301);
-    world.provider.delay(Endpoint::Token, Duration::from_millis(200));
-    world.provider.delay(Endpoint::Revocation, Duration::from_millis(400));
+    world.provider.delay(Endpoint::Token, Duration::from_millis(800));
+    world.provider.delay(Endpoint::Revocation, Duration::from_millis(1200));
     let late = world.browser.copy();
     let waiting = tokio::spawn(late.get("/api/me").into_future());
     eventually("the refresh", || refreshes(&world) == 1).await;
@@ -259,11 +259,14 @@ async fn t19_a_token_that_is_over_at_once_does_not_make_every_request_a_refresh(
     let world = World::start().await;
     world.provider.mutate(Mutation::always(Endpoint::Token, Kind::JsonSet("expires_in", json!(0))));
     world.browser.login("alice").await;
+    let begun = std::time::Instant::now();
     let all = (0..50).map(|_| world.browser.get("/api/me").into_future()).collect::<JoinSet<_>>();
     for answer in all.join_all().await {
         answer.is(200);
     }
-    assert!(refreshes(&world) <= 2, "{} refreshes", refreshes(&world));
+    // A token is used for a second at least, and the last of them may already be due again.
+    let most = 2 + begun.elapsed().as_secs() as usize;
+    assert!(refreshes(&world) <= most, "{} refreshes in {:?}", refreshes(&world), begun.elapsed());
     assert_eq!(world.provider.reuses(), 0);
     world.finish().await;
 }
