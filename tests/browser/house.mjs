@@ -15,7 +15,7 @@ import { startApi } from './api.mjs';
 import { CLIENT_ID, CLIENT_SECRET, startProvider } from './provider.mjs';
 
 const HERE = dirname(fileURLToPath(import.meta.url));
-const ROOT = resolve(HERE, '../..');
+export const ROOT = resolve(HERE, '../..');
 
 /** How long an access token lives; short, so that a story can wait for its end. */
 const ACCESS_TOKEN_SECONDS = 4;
@@ -39,7 +39,7 @@ export async function build() {
     undo.push(api.close);
     const vestibule = await startVestibule({ work, app, door, metrics, issuer: provider.issuer, upstream: api.url });
     undo.push(vestibule.stop);
-    const caddy = await startCaddy({ work, app, door });
+    const caddy = await startCaddy({ work, app, door, sites: join(ROOT, 'Caddyfile') });
     undo.push(caddy.stop);
     await until('a login can begin', async () => (await ask(`${app}/login/start`)).status === 302);
     return { app, provider, api, metrics: `http://127.0.0.1:${metrics}`, log: vestibule.log, down };
@@ -74,10 +74,13 @@ upstream   = "${upstream}"
   return run('vestibule', binary, ['run', '--config', config], work, {});
 }
 
-async function startCaddy({ work, app, door }) {
+/**
+ * Starts the Caddy under test before Vestibule's listener at the port `door`, with the sites of the Caddyfile at `sites`.
+ * Around them stands only what keeps a test off the well-known ports and trust stores.
+ */
+export async function startCaddy({ work, app, door, sites }) {
   const [http] = await freePorts(1);
   const config = join(work, 'Caddyfile');
-  // The shipped Caddyfile as it is; around it only what keeps a test off the well-known ports and trust stores.
   await writeFile(
     config,
     `{
@@ -87,7 +90,7 @@ async function startCaddy({ work, app, door }) {
 	default_bind 127.0.0.1
 	skip_install_trust
 }
-import ${join(ROOT, 'Caddyfile')}
+import ${sites}
 `,
   );
   const binary = process.env.CADDY_BIN ?? join(ROOT, 'target/tools/caddy');
@@ -153,7 +156,7 @@ export async function until(what, condition) {
 }
 
 /** Ports that are free now; all are held until the last is known, so that they differ. */
-async function freePorts(count) {
+export async function freePorts(count) {
   const servers = Array.from({ length: count }, () => createServer().listen(0, '127.0.0.1'));
   await Promise.all(servers.map((server) => once(server, 'listening')));
   const ports = servers.map((server) => server.address().port);

@@ -22,6 +22,12 @@ const PEOPLE = {
     email: 'ada@example.com',
     email_verified: true,
     updated_at: 1_700_000_000,
+    groups: ['staff'],
+  },
+  grace: {
+    name: 'Grace Hopper',
+    preferred_username: 'grace',
+    groups: ['guests'],
   },
 };
 
@@ -31,9 +37,10 @@ const SCOPES = 'openid profile email';
  * Starts the provider on a free port of 127.0.0.1.
  *
  * `app` is the public URL of the application whose redirect URIs are registered, `accessTokenSeconds` how long an
- * access token lives. Returns the issuer, what was issued and seen so far, and `close`.
+ * access token lives, `base` the path below which the endpoints of Vestibule are. Returns the issuer, what was issued
+ * and seen so far, and `close`.
  */
-export async function startProvider({ app, accessTokenSeconds }) {
+export async function startProvider({ app, accessTokenSeconds, base = '' }) {
   const server = createServer();
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
@@ -49,7 +56,7 @@ export async function startProvider({ app, accessTokenSeconds }) {
     /** How often a refresh token came back that had been used before. */
     reuses: 0,
   };
-  const provider = new Provider(issuer, configuration({ app, accessTokenSeconds }));
+  const provider = new Provider(issuer, configuration({ app, accessTokenSeconds, base }));
   remember(provider, seen);
   const answer = provider.callback();
   server.on('request', (request, response) => {
@@ -72,7 +79,7 @@ function views(seen) {
   };
 }
 
-function configuration({ app, accessTokenSeconds }) {
+function configuration({ app, accessTokenSeconds, base }) {
   return {
     clients: [
       {
@@ -81,13 +88,14 @@ function configuration({ app, accessTokenSeconds }) {
         token_endpoint_auth_method: 'client_secret_basic',
         grant_types: ['authorization_code', 'refresh_token'],
         response_types: ['code'],
-        redirect_uris: [`${app}/login/end`],
-        post_logout_redirect_uris: [`${app}/logout/end`],
+        redirect_uris: [`${app}${base}/login/end`],
+        post_logout_redirect_uris: [`${app}${base}/logout/end`],
       },
     ],
     cookies: { keys: ['a key for the provider of the browser stories'] },
     claims: {
-      openid: ['sub'],
+      // What belongs to `openid` itself is in the ID token; the rest is for the userinfo endpoint.
+      openid: ['sub', 'groups'],
       profile: ['name', 'given_name', 'family_name', 'preferred_username', 'updated_at'],
       email: ['email', 'email_verified'],
     },
