@@ -53,7 +53,7 @@ pub(crate) fn log_in(vestibule: SocketAddr) -> String {
     session
 }
 
-/// Follows a link: where it leads, and the cookie that was set last with a value.
+/// Follows a link: where it leads, and the cookies that were set with a value, those of sessions and logins only.
 fn navigate(address: SocketAddr, host: &str, target: &str, cookie: &str) -> (String, String) {
     let request = format!(
         "GET {target} HTTP/1.1\r\nHost: {host}\r\nAccept: text/html\r\nSec-Fetch-Mode: navigate\r\n\
@@ -63,6 +63,7 @@ fn navigate(address: SocketAddr, host: &str, target: &str, cookie: &str) -> (Str
     let text = String::from_utf8(answer).unwrap();
     let location = header(&text, "location").ok_or_else(|| format!("no redirect from {target}: {text}")).unwrap();
     let set = text.lines().filter_map(|line| line.strip_prefix("set-cookie: "));
-    let mut pairs = set.filter_map(|value| value.split(';').next()).filter(|pair| !pair.ends_with('='));
-    (location.to_owned(), pairs.next_back().unwrap_or_default().to_owned())
+    let pairs = set.filter_map(|value| value.split(';').next()).filter(|pair| !pair.ends_with('='));
+    let known = |pair: &&str| pair.contains("vestibule-web=") || pair.contains("vestibule-web.login.");
+    (location.to_owned(), pairs.filter(known).collect::<Vec<_>>().join("; "))
 }

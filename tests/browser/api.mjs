@@ -7,25 +7,41 @@ import { once } from 'node:events';
 
 import { close } from './provider.mjs';
 
-/** Starts the API on a free port of 127.0.0.1; `calls` grows with every request that it accepted. */
+/**
+ * Starts the API on a free port of 127.0.0.1. `calls` grows with every request that it accepted, and `open` holds what
+ * is open: event streams under `/api/events`, which say something every second, and WebSockets, which say everything
+ * again.
+ */
 export async function startApi({ issuer }) {
   const calls = [];
+  const open = new Set();
   const server = createServer((request, response) => {
-    answer(request, response, issuer, calls).catch((error) => send(response, 500, { error: error.message }));
+    answer(request, response, issuer, calls, open).catch((error) => send(response, 500, { error: error.message }));
+  });
+  server.on('upgrade', (request, socket) => {
+    echo(request, socket, issuer, open).catch(() => socket.destroy());
   });
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
-  return { url: `http://127.0.0.1:${server.address().port}`, calls, close: () => close(server) };
+  return { url: `http://127.0.0.1:${server.address().port}`, calls, open, close: () => close(server) };
 }
 
-async function answer(request, response, issuer, calls) {
+/** The bearer of a request and whose it is, or why it is nobody's. */
+async function identify({ headers }, issuer) {
+  const bearer = /^Bearer (\S+)$/.exec(headers.authorization ?? '')?.[1];
+  if (!bearer) return { error: 'no bearer' };
+  const told = await fetch(`${issuer}/me`, { headers: { authorization: `Bearer ${bearer}` } });
+  if (!told.ok) return { error: 'the provider does not know this bearer' };
+  const { sub } = await told.json();
+  return { bearer, sub };
+}
+
+async function answer(request, response, issuer, calls, open) {
   const { headers, method, url } = request;
   request.resume();
-  const bearer = /^Bearer (\S+)$/.exec(headers.authorization ?? '')?.[1];
-  if (!bearer) return send(response, 401, { error: 'no bearer' });
-  const told = await fetch(`${issuer}/me`, { headers: { authorization: `Bearer ${bearer}` } });
-  if (!told.ok) return send(response, 401, { error: 'the provider does not know this bearer' });
-  const { sub } = await told.json();
+  const { bearer, sub, error } = await identify(request, issuer);
+  if (error) return send(response, 401, { error });
+  if (url === '/api/events') return events(response, sub, open);
   const call = {
     method,
     path: url,
@@ -40,4 +56,37 @@ async function answer(request, response, issuer, calls) {
 function send(response, status, body) {
   response.writeHead(status, { 'content-type': 'application/json' });
   response.end(JSON.stringify(body));
+}
+
+/** An event stream that never ends by itself. */
+function events(response, sub, open) {
+  response.writeHead(200, { 'content-type': 'text/event-stream' });
+  response.write(`data: hello ${sub}\n\n`);
+  const beat = setInterval(() => response.write(': still here\n\n'), 1_000);
+  open.add(response);
+  response.on('close', () => {
+    clearInterval(beat);
+    open.delete(response);
+  });
+}
+
+/** A WebSocket (RFC 6455) as far as short texts go. */
+async function echo(request, socket, issuer, open) {
+  const { error } = await identify(request, issuer);
+  if (error) return socket.end('HTTP/1.1 401 Unauthorized\r\nConnection: close\r\n\r\n');
+  const key = `${request.headers['sec-websocket-key']}258EAFA5-E914-47DA-95CA-C5AB0DC85B11`;
+  const accept = createHash('sha1').update(key).digest('base64');
+  const head = ['HTTP/1.1 101 Switching Protocols', 'Connection: Upgrade', 'Upgrade: websocket'];
+  socket.write([...head, `Sec-WebSocket-Accept: ${accept}`, '', ''].join('\r\n'));
+  open.add(socket);
+  socket.on('close', () => open.delete(socket));
+  socket.on('error', () => socket.destroy());
+  socket.on('end', () => socket.end());
+  socket.on('data', (frame) => {
+    const [kind, length] = [frame[0] & 15, frame[1] & 127];
+    if (kind === 8) return socket.end(Buffer.from([0x88, 0]));
+    const mask = frame.subarray(2, 6);
+    const text = frame.subarray(6, 6 + length).map((byte, at) => byte ^ mask[at % 4]);
+    return socket.write(Buffer.concat([Buffer.from([0x81, length]), text]));
+  });
 }

@@ -9,9 +9,11 @@ import { launch, look } from './chromium.mjs';
 import { ask, build, until } from './house.mjs';
 import { leaks, pockets, watch } from './watch.mjs';
 
+/** How long streams are kept open before they are cut. */
+const STREAM_SECONDS = Number(process.env.STREAM_SECONDS ?? 5);
 const COOKIE = '__Host-Http-vestibule-web';
 
-describe('behind a real Caddy, before a certified provider', { timeout: 180_000 }, () => {
+describe('behind a real Caddy, before a certified provider', { timeout: 180_000 + STREAM_SECONDS * 1_000 }, () => {
   let house;
   let browser;
   let context;
@@ -195,6 +197,44 @@ describe('behind a real Caddy, before a certified provider', { timeout: 180_000 
     for (let round = 0; round < 5; round += 1) rounds.push(await refusedUpload(house.app));
     assert.deepEqual(rounds.filter((answers) => answers.length > 1), [], 'several answers to one request');
     assert.deepEqual([...new Set(rounds.flat())], ['401']);
+  });
+
+  test('what is open stays open, and is cut within a second when its person logs out', async () => {
+    const page = await open('/');
+    await signIn(page);
+    // Not through the spy, which holds an answer until its end; what came is put into the page, where it looks as well.
+    const live = await context.newPage();
+    await live.goto(`${house.app}/`);
+    await live.evaluate(() => {
+      const seen = (window.seen = { events: 0, echoes: 0, broken: 0, closed: 0 });
+      const show = (text) => document.body.append(text);
+      const events = new EventSource('/api/events');
+      const socket = new WebSocket(`wss://${location.host}/api/socket`);
+      const talk = setInterval(() => socket.readyState === 1 && socket.send(`at ${Date.now()}`), 500);
+      events.onmessage = ({ data }) => show(data, (seen.events += 1));
+      socket.onmessage = ({ data }) => show(data, (seen.echoes += 1));
+      events.onerror = () => (seen.broken ||= Date.now());
+      socket.onclose = () => clearInterval(talk, (seen.closed ||= Date.now()));
+    });
+    const seen = () => live.evaluate(() => window.seen);
+    await until('both speak', async () => (await seen()).events > 0 && (await seen()).echoes > 0);
+    await live.waitForTimeout(STREAM_SECONDS * 1_000);
+    const { events, echoes, broken, closed } = await seen();
+    assert.deepEqual({ events, broken, closed }, { events: 1, broken: 0, closed: 0 }, 'one connection, never broken');
+    assert.ok(echoes >= STREAM_SECONDS, `only ${echoes} echoes in ${STREAM_SECONDS} s`);
+    assert.equal(house.api.open.size, 2);
+
+    const began = await page.evaluate(async () => {
+      const began = Date.now();
+      await fetch('/logout', { method: 'POST' });
+      return began;
+    });
+    await until('both are cut', async () => (await seen()).broken > 0 && (await seen()).closed > 0);
+    const after = await seen();
+    const took = [after.broken - began, after.closed - began];
+    assert.ok(Math.max(...took) < 1_000, `cut after ${took.join(' and ')} ms`);
+    await until('the API has noticed', () => house.api.open.size === 0);
+    assert.equal((await get(live, '/api/events')).status, 401);
   });
 
   test('the spy finds a token wherever one is', () => {
