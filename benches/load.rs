@@ -12,6 +12,8 @@ const TICKS: f64 = 100.0;
 /// What one run told.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Run {
+    /// Requests that were answered.
+    pub(crate) requests: f64,
     /// User and system time of the process for one request, in microseconds.
     pub(crate) cpu_micros: f64,
     /// Requests in a second.
@@ -46,6 +48,7 @@ impl Load<'_> {
         let count = micros.len();
         let percentile = |part: usize| micros.get(count * part / 100).copied().unwrap_or_default().into();
         Run {
+            requests: count as f64,
             cpu_micros: cpu * 1e6 / count as f64,
             rate: count as f64 / seconds,
             p50: percentile(50),

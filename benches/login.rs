@@ -27,10 +27,15 @@ pub(crate) async fn provider() -> DemoProvider {
 }
 
 /// Writes the config file; with the log level and the store that are the defaults.
-pub(crate) fn config(provider: &DemoProvider, listen: SocketAddr, upstream: SocketAddr, directory: &Path) -> PathBuf {
+pub(crate) fn config(
+    provider: &DemoProvider,
+    [listen, metrics]: [SocketAddr; 2],
+    upstream: SocketAddr,
+    directory: &Path,
+) -> PathBuf {
     let issuer = provider.issuer();
     let text = format!(
-        "[server]\nlisten = \"{listen}\"\n\n\
+        "[server]\nlisten = \"{listen}\"\nmetrics_listen = \"{metrics}\"\n\n\
          [providers.corp]\nissuer = \"{issuer}\"\nclient_id = \"web\"\n\n\
          [routes.web]\nmode = \"auth-code\"\npublic_url = \"https://{HOST}\"\nupstream = \"http://{upstream}\"\n"
     );

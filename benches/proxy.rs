@@ -1,21 +1,26 @@
 //! What a proxied `/api/` call costs beside a bare hyper proxy: a regression here makes every call of every front end
-//! dearer. Run with `cargo bench --bench proxy`, optionally `-- --rounds 7 --seconds 4`.
+//! dearer. Run with `cargo bench --bench proxy`, optionally `-- --rounds 7 --seconds 4`, or with `-- --instructions DIR`
+//! to count instructions under valgrind and leave the profiles in that folder.
 //!
 //! Upstream, yardstick and Vestibule run as processes of their own; this one logs in, makes the load and reads what
 //! the others spent. Request and answer have the same bytes for both. They take turns, so that a machine that slows
 //! down slows both, and the ratio is that of the medians.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a bench fails by panicking and prints")]
 
+mod instructions;
 mod load;
 mod login;
 mod servers;
 
+use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use http::HeaderValue;
+use vestibule::demo::provider::DemoProvider;
 
 use load::{Load, Run};
 
@@ -35,7 +40,10 @@ fn main() {
             let cookies = HeaderValue::from_str(cookies).unwrap();
             runtime().block_on(servers::yardstick(upstream.parse().unwrap(), bearer.parse().unwrap(), cookies));
         }
-        words => compare(option(words, "--rounds", 5), Duration::from_secs(option(words, "--seconds", 4))),
+        words => match words.iter().position(|word| *word == "--instructions").and_then(|at| words.get(at + 1)) {
+            Some(directory) => count(Path::new(directory)),
+            None => compare(option(words, "--rounds", 5), Duration::from_secs(option(words, "--seconds", 4))),
+        },
     }
 }
 
@@ -62,9 +70,22 @@ impl Drop for Process {
     }
 }
 
+/// How `program` is started: as it is, or so that its instructions are counted into `profile`.
+fn command(program: impl AsRef<OsStr>, profile: Option<&Path>) -> Command {
+    let Some(profile) = profile else { return Command::new(program) };
+    let [valgrind, tool] = instructions::COUNTED;
+    let mut command = Command::new(valgrind);
+    command
+        .arg(tool)
+        .arg(format!("--callgrind-out-file={}", profile.display()))
+        .arg("--quiet")
+        .arg(program.as_ref());
+    command
+}
+
 /// Starts this program in another role and waits for its port.
-fn role(words: &[&str]) -> (Process, SocketAddr) {
-    let mut command = Command::new(std::env::current_exe().unwrap());
+fn role(words: &[&str], profile: Option<&Path>) -> (Process, SocketAddr) {
+    let mut command = command(std::env::current_exe().unwrap(), profile);
     let mut child = command.arg("role").args(words).stdout(Stdio::piped()).spawn().unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
@@ -72,13 +93,13 @@ fn role(words: &[&str]) -> (Process, SocketAddr) {
 }
 
 /// Starts Vestibule itself, as released, and waits until it answers.
-fn vestibule(config: &std::path::Path, address: SocketAddr) -> Process {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_vestibule"));
-    let command = command.arg("run").arg("--config").arg(config).stderr(Stdio::null()).stdout(Stdio::null());
+fn vestibule(config: &Path, address: SocketAddr, profile: Option<&Path>) -> Process {
+    let mut command = command(env!("CARGO_BIN_EXE_vestibule"), profile);
+    let command = command.arg("run").arg("--config").arg(config).stdout(Stdio::null());
     let process = Process(command.spawn().unwrap());
     let begun = Instant::now();
     while TcpStream::connect(address).is_err() {
-        assert!(begun.elapsed() < Duration::from_secs(10), "vestibule does not listen");
+        assert!(begun.elapsed() < Duration::from_secs(60), "vestibule does not listen");
         std::thread::sleep(Duration::from_millis(10));
     }
     process
@@ -89,35 +110,79 @@ fn free_address() -> SocketAddr {
     TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap().local_addr().unwrap()
 }
 
+/// Everything that takes part, and what is asked.
+struct Field {
+    yardstick: (Process, SocketAddr),
+    vestibule: (Process, SocketAddr),
+    request: String,
+    _upstream: Process,
+    _provider: DemoProvider,
+    _runtime: tokio::runtime::Runtime,
+    _directory: tempfile::TempDir,
+}
+
+impl Field {
+    fn set(profiles: Option<[&Path; 2]>) -> Self {
+        let [bare_profile, our_profile] = profiles.map_or([None; 2], |profiles| profiles.map(Some));
+        let (upstream, upstream_address) = role(&["upstream"], None);
+        let runtime = runtime();
+        let (address, directory) = (free_address(), tempfile::tempdir().unwrap());
+        let provider = runtime.block_on(login::provider());
+        let config = login::config(&provider, [address, free_address()], upstream_address, directory.path());
+        let vestibule = vestibule(&config, address, our_profile);
+        let session = login::log_in(address);
+        let bearer = check(address, &session);
+        let words = ["yardstick", &upstream_address.to_string(), &bearer.to_string(), OTHER_COOKIES];
+        let (yardstick, yardstick_address) = role(&words, bare_profile);
+        assert_eq!(check(yardstick_address, &session), bearer);
+        let request = request(&session);
+        println!("request {} bytes, bearer {bearer} bytes, answer 2 kB, {CONNECTIONS} connections", request.len());
+        Self {
+            yardstick: (yardstick, yardstick_address),
+            vestibule: (vestibule, address),
+            request,
+            _upstream: upstream,
+            _provider: provider,
+            _runtime: runtime,
+            _directory: directory,
+        }
+    }
+
+    fn run(&self, (process, address): &(Process, SocketAddr), time: Duration) -> Run {
+        Load { address: *address, request: self.request.as_bytes(), connections: CONNECTIONS, time }.run(process.0.id())
+    }
+}
+
 fn compare(rounds: u64, time: Duration) {
-    let (_upstream, upstream_address) = role(&["upstream"]);
-    let provider_runtime = runtime();
-    let (address, directory) = (free_address(), tempfile::tempdir().unwrap());
-    let provider = provider_runtime.block_on(login::provider());
-    let config = login::config(&provider, address, upstream_address, directory.path());
-    let vestibule = vestibule(&config, address);
-    let session = login::log_in(address);
-
-    let request = request(&session);
-    let bearer = check(address, &session);
-    let (yardstick, yardstick_address) =
-        role(&["yardstick", &upstream_address.to_string(), &bearer.to_string(), OTHER_COOKIES]);
-    assert_eq!(check(yardstick_address, &session), bearer);
-    println!(
-        "request {} bytes, bearer {bearer} bytes, answer 2 kB, {CONNECTIONS} connections, {rounds} x {time:?} each",
-        request.len()
-    );
-
-    let load = |address, time| Load { address, request: request.as_bytes(), connections: CONNECTIONS, time };
-    let warm = time / 4;
-    load(yardstick_address, warm).run(yardstick.0.id());
-    load(address, warm).run(vestibule.0.id());
+    let field = Field::set(None);
+    for each in [&field.yardstick, &field.vestibule] {
+        field.run(each, time / 4);
+    }
     let (mut bare, mut ours) = (Vec::new(), Vec::new());
     for _ in 0..rounds {
-        bare.push(load(yardstick_address, time).run(yardstick.0.id()));
-        ours.push(load(address, time).run(vestibule.0.id()));
+        bare.push(field.run(&field.yardstick, time));
+        ours.push(field.run(&field.vestibule, time));
     }
+    println!("{rounds} x {time:?} each");
     table(&bare, &ours);
+}
+
+fn count(directory: &Path) {
+    let profiles = ["bare", "vestibule"].map(|name| instructions::out_file(directory, name));
+    let [bare_profile, our_profile] = &profiles;
+    let field = Field::set(Some([bare_profile, our_profile]));
+    let mut counts = Vec::new();
+    for (name, each, profile) in
+        [("bare hyper", &field.yardstick, bare_profile), ("vestibule", &field.vestibule, our_profile)]
+    {
+        field.run(each, Duration::from_secs(2));
+        instructions::zero(each.0.0.id());
+        let run = field.run(each, Duration::from_secs(4));
+        let count = instructions::dump(each.0.0.id(), profile) / run.requests;
+        println!("{name:<12} {count:>10.0} instructions in user space for one request");
+        counts.push(count);
+    }
+    println!("ratio {:.3}", counts.iter().rev().copied().reduce(|ours, bare| ours / bare).unwrap());
 }
 
 /// A call as Caddy would pass it on for a page's `fetch`.
