@@ -206,6 +206,7 @@ mod tests {
         drop(route.in_flight());
         route.observe("proxy", StatusCode::OK, 0.001);
         route.verdict("allow");
+        metrics.refusal("web", "login_required");
         metrics.upstream("api").observe(UpstreamResult::Answered(StatusCode::OK), 0.001);
         drop(metrics.upstream("api").stream(StreamKind::WebSocket));
         metrics.login_started("web", "corp");
