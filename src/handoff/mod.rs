@@ -11,6 +11,7 @@ mod wait;
 mod websocket;
 
 use std::fmt;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -141,11 +142,41 @@ impl Upstream {
     ///
     /// # Errors
     /// A [`Refusal`] with one of the upstream reasons, or with what is wrong with the request.
-    pub async fn forward(&self, request: Request<Body>, mut passage: Passage) -> Result<Response<Body>, Refusal> {
+    pub fn forward(
+        &self,
+        request: Request<Body>,
+        passage: Passage,
+    ) -> impl Future<Output = Result<Response<Body>, Refusal>> + Send {
         let max_body = passage.max_body;
+        // Before there is a future, so that it has to hold neither the passage nor the client's head.
+        let prepared = self.prepare(request, passage);
+        async move {
+            let (head, body, terms) = prepared?;
+            let started = Instant::now();
+            let answered = if body.is_end_stream() {
+                self.send_bodiless(head, started).await.map(|response| (response, None))
+            } else {
+                self.send_with_body(head, body, max_body).await
+            };
+            let seconds = started.elapsed().as_secs_f64();
+            match answered {
+                Ok((response, stopped)) => {
+                    self.metrics.observe(UpstreamResult::Answered(response.status()), seconds);
+                    self.answer(response, stopped, terms).await
+                }
+                Err(failure) => {
+                    self.metrics.observe(failure.result(), seconds);
+                    Err(failure.into())
+                }
+            }
+        }
+    }
+
+    /// The request as the upstream shall see it, and what its answer will need.
+    fn prepare(&self, request: Request<Body>, mut passage: Passage) -> Result<(Parts, Body, Terms), Refusal> {
         let (replace_cors, member) = (passage.replace_cors, passage.member.take());
         let (mut head, body) = request.into_parts();
-        if max_body.is_some_and(|max| body.size_hint().lower() > max) {
+        if passage.max_body.is_some_and(|max| body.size_hint().lower() > max) {
             return Err(Reason::BodyTooLarge.into());
         }
         let upgrades = self.destination.rewrite(&mut head, passage)?;
@@ -153,37 +184,23 @@ impl Upstream {
         if upgrades && (websocket.is_none() || !body.is_end_stream()) {
             return Err(Refusal::new(Reason::BadRequest).because("no connection that could become a WebSocket"));
         }
-        let terms = Terms { replace_cors, member, websocket };
-        let started = Instant::now();
-        let answered = if body.is_end_stream() {
-            self.send_bodiless(head).await.map(|response| (response, None))
-        } else {
-            self.send_with_body(head, body, max_body).await
-        };
-        let seconds = started.elapsed().as_secs_f64();
-        match answered {
-            Ok((response, stopped)) => {
-                self.metrics.observe(UpstreamResult::Answered(response.status()), seconds);
-                self.answer(response, stopped, terms).await
-            }
-            Err(failure) => {
-                self.metrics.observe(failure.result(), seconds);
-                Err(failure.into())
-            }
-        }
+        Ok((head, body, Terms { replace_cors, member, websocket }))
     }
 
     /// Sends a request without a body, a second time if it is safe to repeat and the connection broke before an
     /// answer: an upstream may close an idle connection in the very moment in which we use it.
-    async fn send_bodiless(&self, head: Parts) -> Result<Response<Incoming>, Failure> {
-        let deadline = Instant::now() + self.config.response_timeout;
-        let again = matches!(head.method, Method::GET | Method::HEAD).then(|| head.clone());
-        let first = wait::until(deadline, self.client.request(Request::from_parts(head, Body::Empty))).await;
-        match (first, again) {
-            (Err(Failure::Broken(_)), Some(head)) => {
-                wait::until(deadline, self.client.request(Request::from_parts(head, Body::Empty))).await
+    async fn send_bodiless(&self, head: Parts, started: Instant) -> Result<Response<Incoming>, Failure> {
+        let deadline = started + self.config.response_timeout;
+        let mut again = matches!(head.method, Method::GET | Method::HEAD).then(|| head.clone());
+        let mut sending = self.client.request(Request::from_parts(head, Body::Empty));
+        loop {
+            match wait::until(deadline, sending).await {
+                Err(Failure::Broken(error)) => match again.take() {
+                    Some(head) => sending = self.client.request(Request::from_parts(head, Body::Empty)),
+                    None => return Err(Failure::Broken(error)),
+                },
+                answered => return answered,
             }
-            (first, _) => first,
         }
     }
 

@@ -53,17 +53,8 @@ pub(super) async fn serve<S, F, Fut>(
     let gate = Gate::new();
     let io = TokioIo::new(Paced::new(stream, Arc::clone(&gate), patience));
     let service = service_fn(|request: Request<Incoming>| {
-        let answering = answer(request, &service, peer);
-        let mut ending = Ending(Some(Arc::clone(&gate)));
         gate.begin();
-        async {
-            let response = answering.await;
-            if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-                // What comes now is no head of a request, whatever it looks like.
-                ending.0 = None;
-            }
-            Ok::<_, Infallible>(response.map(|body| Answer { body, _ending: ending }))
-        }
+        answer(request, &service, peer, Ending(Some(Arc::clone(&gate))))
     });
     let mut builder = http1::Builder::new();
     // Time is kept by `Paced`; the timer is for hyper's own small waits.
@@ -86,23 +77,36 @@ pub(super) async fn serve<S, F, Fut>(
 }
 
 /// The answer to one request, whatever the service does.
-async fn answer<F, Fut>(request: Request<Incoming>, service: &F, peer: Peer) -> Response<Body>
+async fn answer<F, Fut>(
+    request: Request<Incoming>,
+    service: &F,
+    peer: Peer,
+    mut ending: Ending,
+) -> Result<Response<Answer>, Infallible>
 where
     F: Fn(Request<Incoming>, Peer) -> Fut,
     Fut: Future<Output = Result<Response<Body>, Infallible>>,
 {
-    if !is_clear(request.headers()) {
-        return bare(Reason::BadRequest);
-    }
     let upgrades = request.headers().contains_key(UPGRADE);
-    // Inside, so that a panic before the first await is caught too.
-    let answering = async { service(request, peer).await };
-    let Some(Ok(mut response)) = unpanicked(answering).await else { return bare(Reason::Internal) };
-    if upgrades && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+    let mut response = if is_clear(request.headers()) {
+        // Pinned where it is made: hyper moves this future once for each request, and every local that another future
+        // passes through would make it larger by the size of that one.
+        let mut answering = pin!(service(request, peer));
+        match poll_fn(|context| unpanicked(|| answering.as_mut().poll(context))).await {
+            Some(Ok(response)) => response,
+            None => bare(Reason::Internal),
+        }
+    } else {
+        bare(Reason::BadRequest)
+    };
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        // What comes now is no head of a request, whatever it looks like.
+        ending.0 = None;
+    } else if upgrades {
         // What a client said too early, in a protocol that it did not get, must not be read as its next request.
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    response
+    Ok(response.map(|body| Answer { body, _ending: ending }))
 }
 
 /// Whether the body's length can be read in one way only (RFC 9112 6.1): `Transfer-Encoding` is `chunked`, once, or
@@ -122,19 +126,17 @@ fn bare(reason: Reason) -> Response<Body> {
     response
 }
 
-/// The output of `future`, or `None` when it panicked. The panic itself was reported by the panic hook.
-async fn unpanicked<F: Future>(future: F) -> Option<F::Output> {
-    let mut future = pin!(future);
-    // After a panic the future is never polled again, so that no half-changed state of its own is seen. What it
-    // shares with others is behind locks whose poison is ignored on purpose, or swapped whole.
-    poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
+/// What one poll of a service gave, or `None` when it panicked. It must not be polled again then, so that no half-changed
+/// state of its own is seen; what it shares with others is behind locks whose poison is ignored on purpose, or swapped
+/// whole. The panic itself was reported by the panic hook.
+fn unpanicked<T>(poll: impl FnOnce() -> Poll<T>) -> Poll<Option<T>> {
+    match catch_unwind(AssertUnwindSafe(poll)) {
         Ok(polled) => polled.map(Some),
         Err(_) => {
             tracing::error!("a request panicked");
             Poll::Ready(None)
         }
-    })
-    .await
+    }
 }
 
 /// Tells the connection that the request is over, however it ended.
