@@ -2,7 +2,7 @@
 //! know is said instead.
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, EXPECT, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, TRAILER};
+use http::header::{AUTHORIZATION, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Method, Uri, Version, request};
 use percent_encoding::percent_decode_str;
@@ -12,7 +12,6 @@ use crate::error::{Reason, Refusal};
 use crate::handoff::{Passage, hop, websocket};
 use crate::web::cut_own;
 
-const DPOP: HeaderName = HeaderName::from_static("dpop");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
@@ -76,8 +75,7 @@ impl Destination {
         head.uri = self.uri(&head.uri, passage.strip_prefix.as_deref(), host.as_ref())?;
         // The version is our connection's, not the client's.
         head.version = Version::HTTP_11;
-        hop::strip(&mut head.headers);
-        drop_claimed(&mut head.headers, &passage);
+        hop::sweep(&mut head.headers, |name| falls(name, &passage));
         cut_own(&mut head.headers);
         tell(&mut head.headers, passage);
         match host {
@@ -159,19 +157,17 @@ fn tell(headers: &mut HeaderMap, passage: Passage) {
     }
 }
 
-/// Drops what clients may not claim.
-fn drop_claimed(headers: &mut HeaderMap, passage: &Passage) {
-    // `Expect` was answered by our own server, and trailers do not pass.
-    headers.remove(EXPECT);
-    headers.remove(TRAILER);
-    if !passage.keep_authorization {
-        headers.remove(AUTHORIZATION);
-        headers.remove(DPOP);
-    }
-    let claimed: Vec<HeaderName> =
-        headers.keys().filter(|name| is_claim(name.as_str(), &passage.owned)).cloned().collect();
-    for name in claimed {
-        headers.remove(name);
+/// Whether a header of the client's ends here.
+fn falls(name: &str, passage: &Passage) -> bool {
+    match name {
+        // `Expect` was answered by our own server, and trailers do not pass.
+        "expect" | "trailer" => true,
+        "authorization" | "dpop" => !passage.keep_authorization,
+        // Where we know better, what the client said is overwritten.
+        "x-forwarded-for" => passage.forwarded_for.is_none(),
+        "x-forwarded-host" => passage.forwarded_host.is_none(),
+        "x-forwarded-proto" => passage.forwarded_proto.is_empty(),
+        _ => hop::is_hop(name) || is_claim(name, &passage.owned),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The answer's head as the client shall see it.
 
-use http::header::{CACHE_CONTROL, CONTENT_LENGTH, Entry, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, Entry, HeaderMap, HeaderValue, TRANSFER_ENCODING};
 use http::{StatusCode, Version, response};
 
 use crate::error::{Reason, Refusal};
@@ -16,25 +16,18 @@ pub(super) fn rewrite(head: &mut response::Parts, replace_cors: bool) -> Result<
         return Err(Refusal::new(Reason::UpstreamBroken).because("both Transfer-Encoding and Content-Length"));
     }
     head.version = Version::HTTP_11;
-    hop::strip(&mut head.headers);
+    hop::sweep(&mut head.headers, |name| falls(name, replace_cors));
     cut_own_set(&mut head.headers);
-    drop_ours(&mut head.headers, replace_cors);
     if !matches!(head.status, StatusCode::NOT_MODIFIED | StatusCode::SWITCHING_PROTOCOLS) {
         make_private(&mut head.headers);
     }
     Ok(())
 }
 
-/// Drops what only we say: our own headers, and the permissions of CORS where the edge answers for them.
-fn drop_ours(headers: &mut HeaderMap, replace_cors: bool) {
-    let ours = |name: &&HeaderName| {
-        let name = name.as_str();
-        name.starts_with("vestibule-") || (replace_cors && name.starts_with("access-control-"))
-    };
-    let found: Vec<HeaderName> = headers.keys().filter(ours).cloned().collect();
-    for name in found {
-        headers.remove(name);
-    }
+/// Whether a header of the upstream's ends here: what only we say, and the permissions of CORS where the edge answers
+/// for them.
+fn falls(name: &str, replace_cors: bool) -> bool {
+    hop::is_hop(name) || name.starts_with("vestibule-") || (replace_cors && name.starts_with("access-control-"))
 }
 
 /// Keeps shared caches from storing what was made for one user: `public` and `s-maxage` become `private`; an upstream
@@ -87,7 +80,7 @@ fn name(member: &[u8]) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use http::Response;
-    use http::header::SET_COOKIE;
+    use http::header::{HeaderName, SET_COOKIE};
 
     use super::*;
 
