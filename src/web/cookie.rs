@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use bytes::{BufMut as _, BytesMut};
 use http::header::{COOKIE, HeaderMap, HeaderValue, SET_COOKIE};
 
 use crate::config::{Name, Scheme};
@@ -183,11 +184,18 @@ fn without<'a>(name: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
 }
 
 fn keep_others(header: &HeaderValue) -> Option<HeaderValue> {
-    let ours = |text: &&[u8]| !pair(text).is_some_and(|(name, _)| is_ours(name));
-    let kept: Vec<&[u8]> = header.as_bytes().split(|byte| *byte == b';').filter(ours).collect();
-    let joined = kept.join(&b';');
-    let joined = joined.trim_ascii();
-    if joined.is_empty() { None } else { HeaderValue::from_bytes(joined).ok() }
+    let mut kept = BytesMut::with_capacity(header.len());
+    for cookie in header.as_bytes().split(|byte| *byte == b';') {
+        if pair(cookie).is_some_and(|(name, _)| is_ours(name)) {
+            continue;
+        }
+        if !kept.is_empty() {
+            kept.put_u8(b';');
+        }
+        kept.put_slice(if kept.is_empty() { cookie.trim_ascii_start() } else { cookie });
+    }
+    kept.truncate(kept.trim_ascii_end().len());
+    if kept.is_empty() { None } else { HeaderValue::from_maybe_shared(kept.freeze()).ok() }
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Path rules: prove who calls, judge whether they may, and hand the request on.
 
+use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -164,15 +165,19 @@ pub(super) fn admit(rule: &PathRule, call: &Call) -> Result<(), Refusal> {
 /// `X-Forwarded-For` rebuilt: what the trusted proxy says, as far as it is addresses, and the proxy itself.
 fn forwarded_for(headers: &HeaderMap, peer: Option<IpAddr>) -> Option<HeaderValue> {
     let said = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
-    let hops: Vec<IpAddr> = said.flat_map(|value| value.split(',')).filter_map(|hop| hop.trim().parse().ok()).collect();
-    let mut text = String::new();
-    for hop in hops.iter().skip(hops.len().saturating_sub(MAX_HOPS)).chain(&peer) {
-        if !text.is_empty() {
-            text.push_str(", ");
-        }
-        text.push_str(&hop.to_string());
+    let hops = said.flat_map(|value| value.split(',')).map(str::trim);
+    // What reads as an address is passed on as it was written: there is nothing in it but digits, dots and colons.
+    let hops: Vec<&str> = hops.filter(|hop| hop.parse::<IpAddr>().is_ok()).collect();
+    let mut text = String::with_capacity(64);
+    for hop in hops.iter().skip(hops.len().saturating_sub(MAX_HOPS)) {
+        text.extend([hop, ", "]);
     }
-    HeaderValue::from_str(&text).ok().filter(|value| !value.is_empty())
+    match peer {
+        // Writing to a string cannot fail.
+        Some(peer) => drop(write!(text, "{peer}")),
+        None => text.truncate(text.trim_end_matches(", ").len()),
+    }
+    HeaderValue::try_from(text).ok().filter(|value| !value.is_empty())
 }
 
 /// A 405 that lists the methods of the rule.
