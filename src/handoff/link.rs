@@ -21,15 +21,15 @@ pub(super) struct Link {
 }
 
 enum Wire {
-    /// With or without TLS.
-    Tcp(MaybeHttpsStream<TokioIo<TcpStream>>),
+    /// With or without TLS; boxed, because the state of TLS is a kilobyte.
+    Tcp(Box<MaybeHttpsStream<TokioIo<TcpStream>>>),
     Unix(TokioIo<UnixStream>),
 }
 
 impl Link {
     /// Over TCP, with or without TLS.
-    pub(super) const fn tcp(stream: MaybeHttpsStream<TokioIo<TcpStream>>) -> Self {
-        Self { wire: Wire::Tcp(stream), deaf: false }
+    pub(super) fn tcp(stream: MaybeHttpsStream<TokioIo<TcpStream>>) -> Self {
+        Self { wire: Wire::Tcp(Box::new(stream)), deaf: false }
     }
 
     /// Over a unix socket.

@@ -121,7 +121,7 @@ struct Sending {
 
 impl Sending {
     /// The next frame, or what ended the body.
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll(&self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let mut state = self.shared.state();
         let given_up = state.given_up;
         let polled = match &mut state.body {

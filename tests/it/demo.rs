@@ -77,7 +77,7 @@ async fn the_api_lets_nobody_in_who_made_the_token_up() {
     let api = demo.word_after("API");
     let browser = demo.browser();
     // As if somebody reached the API past Vestibule.
-    demo.direct(&browser, &api);
+    running::direct(&browser, &api);
     let ask = |token: &str| {
         let ask = browser.get(&format!("{api}/api/hello")).header("authorization", &format!("Bearer {token}"));
         async move { ask.await }

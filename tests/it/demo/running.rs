@@ -72,17 +72,9 @@ impl Running {
             jars: Default::default(),
         };
         let browser = Browser::new(around);
-        self.direct(&browser, &self.origin);
-        self.direct(&browser, &self.issuer);
+        direct(&browser, &self.origin);
+        direct(&browser, &self.issuer);
         browser
-    }
-
-    /// Puts a server of this machine on the map of a browser.
-    pub fn direct(&self, browser: &Browser, url: &str) {
-        let url = Url::parse(url).unwrap();
-        let port = url.port().unwrap();
-        let host = format!("{}:{port}", url.host_str().unwrap());
-        browser.hosts().put(&host, Destination::Direct(([127, 0, 0, 1], port).into()));
     }
 
     /// Sends a signal, as a person or a terminal would, and asserts that nothing is left. Gives its last words.
@@ -127,4 +119,12 @@ fn listen(pipe: impl AsyncRead + Unpin + Send + 'static, said: &Arc<Mutex<String
             said.lock().unwrap().push_str(&format!("{line}\n"));
         }
     });
+}
+
+/// Puts a server of this machine on the map of a browser.
+pub fn direct(browser: &Browser, url: &str) {
+    let url = Url::parse(url).unwrap();
+    let port = url.port().unwrap();
+    let host = format!("{}:{port}", url.host_str().unwrap());
+    browser.hosts().put(&host, Destination::Direct(([127, 0, 0, 1], port).into()));
 }
