@@ -105,11 +105,17 @@ async fn respond(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Resp
         return Ok(plain(StatusCode::PAYLOAD_TOO_LARGE, "text/plain", "too large\n".to_owned()).map(Body::from));
     };
     let (call, delay) = note(&shared, endpoint, head, &form.to_bytes());
+    // A client that goes away does not take back what it asked for: a token that it sent is used.
+    tokio::spawn(async move { answer(&shared, &call, delay).await }).await.unwrap_or(Err(Closed))
+}
+
+/// What a request that was read and noted gets, and when.
+async fn answer(shared: &Shared, call: &Call, delay: Option<Duration>) -> Result<Response<Body>, Closed> {
     wait(delay, &call.changes).await;
     if call.changes.iter().any(|change| matches!(change, Kind::Close)) {
         return Err(Closed);
     }
-    let answer = dispatch(&shared, &call).unwrap_or_else(|Broken| {
+    let answer = dispatch(shared, call).unwrap_or_else(|Broken| {
         plain(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", "the provider broke\n".to_owned())
     });
     Ok(misbehave::apply(answer, &call.changes))
