@@ -37,6 +37,7 @@ mod redirects;
 mod refresh;
 mod session;
 mod sites;
+mod store;
 mod strangers;
 mod streams;
 mod uploads;

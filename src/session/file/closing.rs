@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
 use crate::session::file::book::{Book, Fault};
-use crate::session::file::guarded;
+use crate::session::file::{guarded, milliseconds};
 
 /// How long to wait for requests that are just reading.
 const READERS: Duration = Duration::from_secs(2);
@@ -32,7 +32,7 @@ pub(super) fn close(path: &Path, mut book: Arc<Book>) {
         warn!(path = %path.display(), why, "session store was not closed in order");
         return;
     }
-    let milliseconds = begun.elapsed().as_millis();
+    let milliseconds = milliseconds(begun);
     info!(path = %path.display(), milliseconds, "session store is closed");
 }
 

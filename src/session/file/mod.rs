@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use tokio::sync::{Semaphore, oneshot, watch};
@@ -355,6 +355,11 @@ fn selects(selector: Selector<'_>) -> Box<dyn Fn(&Session) -> bool + Send> {
             Box::new(move |session| Selector::Sid { issuer: &issuer, sid: &sid }.selects(session))
         }
     }
+}
+
+/// How long ago `begun` is, for the log.
+fn milliseconds(begun: Instant) -> u64 {
+    u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Runs `work` on the database. What a file holds that is not as it was written may show as an error or break a proof

@@ -4,7 +4,6 @@
 mod damage;
 
 use std::path::Path;
-use std::time::Instant;
 
 use tempfile::TempDir;
 

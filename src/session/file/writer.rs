@@ -10,7 +10,7 @@ use tracing::{error, info, warn};
 
 use crate::session::SessionId;
 use crate::session::file::book::{Book, Fault, Tables};
-use crate::session::file::{FLUSH, Gate, Shared, closing, guarded, opening};
+use crate::session::file::{FLUSH, Gate, Shared, closing, guarded, milliseconds, opening};
 use crate::time::Timestamp;
 
 /// Work for the next commit. What it answers is run once that has succeeded, and dropped otherwise.
@@ -43,7 +43,7 @@ pub(super) fn run(shared: &Arc<Shared>, inbox: &Receiver<Message>) {
         match opening::open(&shared.path).and_then(|book| Ok((guarded(|| book.len())?, book))) {
             Ok((sessions, book)) => {
                 complained.clear();
-                let (book, milliseconds) = (Arc::new(book), begun.elapsed().as_millis());
+                let (book, milliseconds) = (Arc::new(book), milliseconds(begun));
                 info!(path = %shared.path.display(), sessions, milliseconds, "session store is open");
                 shared.counted(sessions);
                 shared.gate.send_replace(Gate::Open(Arc::clone(&book)));

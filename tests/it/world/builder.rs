@@ -86,6 +86,8 @@ impl Builder {
             clock,
             around,
             sidecar: Some(sidecar),
+            process: None,
+            past: String::new(),
             toml: Mutex::new(toml),
             dir,
             canary,

@@ -10,12 +10,13 @@
 pub mod answer;
 pub mod ask;
 pub mod browser;
-mod builder;
+pub mod builder;
 pub mod canary;
 pub mod jar;
 pub mod live;
 pub mod log;
 mod oracle;
+pub mod process;
 pub mod raw;
 pub mod site;
 pub mod toml;
@@ -35,6 +36,7 @@ use vestibule::time::Clock;
 use answer::Answer;
 use browser::{Browser, Destination, Surroundings};
 use builder::Builder;
+use process::Process;
 use raw::Raw;
 use toml::Toml;
 use upstream::EchoUpstream;
@@ -57,6 +59,10 @@ pub struct World {
     pub clock: Clock,
     around: Surroundings,
     sidecar: Option<Sidecar>,
+    /// The program in a process of its own, in the sidecar's place.
+    process: Option<Process>,
+    /// What processes before it logged.
+    past: String,
     toml: Mutex<Toml>,
     dir: TempDir,
     canary: String,
@@ -112,6 +118,9 @@ impl World {
 
     /// Where a listener of the config file was bound.
     pub async fn bound(&self, listen: &str) -> SocketAddr {
+        if let Some(process) = &self.process {
+            return process.bound(listen);
+        }
         let asked = Listen::Tcp(listen.parse().unwrap());
         match self.sidecar().addresses().await.get(&asked) {
             Some(Listen::Tcp(address)) => *address,
@@ -144,7 +153,8 @@ impl World {
 
     /// The log of this world's time.
     pub fn log(&self) -> String {
-        log::since(self.around.log_position)
+        let process = self.process.as_ref().map(Process::log);
+        [log::since(self.around.log_position), self.past.clone(), process.unwrap_or_default()].concat()
     }
 
     /// The folder of the config file.
@@ -198,8 +208,43 @@ impl World {
     pub async fn restart(&mut self) {
         self.sidecar.take().expect("the sidecar runs").shutdown().await;
         self.sidecar = Some(start_sidecar(&self.config_path(), &self.clock).await);
-        let sidecar = self.address().await;
-        self.around.hosts.put("app.test", Destination::Caddy { sidecar, front_end: true });
+        self.add_host("app.test", true).await;
+    }
+
+    /// From now on, the program in a process of its own takes the sidecar's place. It reads the system's clock.
+    pub async fn become_process(&mut self) {
+        self.sidecar.take().expect("the sidecar runs").shutdown().await;
+        let text = {
+            let mut toml = self.toml.lock().unwrap();
+            toml.text("log", "format", "json").text("log", "level", "debug").render()
+        };
+        std::fs::write(self.config_path(), text).unwrap();
+        self.revive().await;
+    }
+
+    /// The process.
+    pub fn process(&self) -> &Process {
+        self.process.as_ref().expect("a process runs")
+    }
+
+    /// Kills the process with `kill -9`.
+    pub fn kill(&mut self) {
+        self.past.push_str(&self.process.take().expect("a process runs").kill());
+    }
+
+    /// Stops the process in order.
+    pub async fn stop(&mut self) {
+        let process = self.process.take().expect("a process runs");
+        let (status, log) = tokio::task::spawn_blocking(|| process.stop()).await.unwrap();
+        assert!(status.success(), "{status}:\n{log}");
+        self.past.push_str(&log);
+    }
+
+    /// Starts a process on the same files.
+    pub async fn revive(&mut self) {
+        let path = self.config_path();
+        self.process = Some(tokio::task::spawn_blocking(move || Process::start(&path)).await.unwrap());
+        self.add_host("app.test", true).await;
     }
 
     /// Asserts that nothing is stuck: a clean login of a fresh browser succeeds within two seconds (G2).
@@ -215,6 +260,11 @@ impl World {
     pub async fn finish(mut self) {
         self.finished = true;
         let found = oracle::judge(&self).await;
+        if self.process.is_some() {
+            self.stop().await;
+            assert!(found.is_empty(), "\n{}\n", found.join("\n"));
+            return;
+        }
         let sidecar = self.sidecar.take().expect("the sidecar runs");
         let stopped = tokio::time::timeout(Duration::from_secs(20), sidecar.shutdown()).await;
         assert!(stopped.is_ok(), "the sidecar does not stop");
