@@ -14,8 +14,6 @@ pub struct Registration {
     pub redirect_uris: BTreeSet<String>,
     /// Where it sends the browser after a logout (OpenID Connect RP-Initiated Logout 3.1).
     pub post_logout_redirect_uris: BTreeSet<String>,
-    /// Where it tells of a logout (OpenID Connect Back-Channel Logout 2.2). Most providers take one for each client.
-    pub backchannel_logout_uris: BTreeSet<String>,
 }
 
 /// Every client by provider and `client_id`. `Display` prints what an operator has to type in.
@@ -36,8 +34,6 @@ pub fn registrations(config: &Config) -> Registrations {
             }
             let own = route.public_urls.iter().map(|url| format!("{}{}/logout/end", url.text, route.base_path));
             registration.post_logout_redirect_uris.extend(own);
-            let main = route.main_url().map(|url| format!("{}{}/logout/backchannel", url.text, route.base_path));
-            registration.backchannel_logout_uris.extend(main);
         }
     }
     all
@@ -63,10 +59,6 @@ impl fmt::Display for Registrations {
             writeln!(formatter, "Register for client {client_id} at {provider} ({}):", registration.issuer)?;
             list(formatter, "redirect URI", &registration.redirect_uris)?;
             list(formatter, "post-logout redirect URI", &registration.post_logout_redirect_uris)?;
-            list(formatter, "back-channel logout URI", &registration.backchannel_logout_uris)?;
-            if registration.backchannel_logout_uris.len() > 1 {
-                writeln!(formatter, "  Most providers take only one of these back-channel logout URIs.")?;
-            }
         }
         Ok(())
     }

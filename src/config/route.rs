@@ -38,12 +38,6 @@ pub enum Mode {
 }
 
 impl Route {
-    /// The main public URL.
-    #[must_use]
-    pub fn main_url(&self) -> Option<&Origin> {
-        self.public_urls.first()
-    }
-
     /// The upstreams that this route's rules name.
     pub fn upstreams(&self) -> impl Iterator<Item = &Arc<Upstream>> {
         self.paths.iter().filter_map(|rule| rule.upstream.as_ref())

@@ -238,7 +238,12 @@ impl Provider {
     }
 
     fn failed(&self, error: &Error) {
-        self.progress.send_replace(Progress { failed: Some((Instant::now(), error.to_string())) });
+        // Whoever waits is told by an `Unavailable` of its own, which says so once.
+        let why = match error {
+            Error::Unavailable(why) => why.clone(),
+            error => error.to_string(),
+        };
+        self.progress.send_replace(Progress { failed: Some((Instant::now(), why)) });
     }
 }
 
