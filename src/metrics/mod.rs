@@ -207,6 +207,7 @@ mod tests {
         route.observe("proxy", StatusCode::OK, 0.001);
         route.verdict("allow");
         metrics.refusal("web", "login_required");
+        metrics.login_loop("web");
         metrics.upstream("api").observe(UpstreamResult::Answered(StatusCode::OK), 0.001);
         drop(metrics.upstream("api").stream(StreamKind::WebSocket));
         metrics.login_started("web", "corp");
