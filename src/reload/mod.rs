@@ -204,6 +204,11 @@ async fn follow(house: Arc<House>, mut followed: Followed) {
     loop {
         watch.arm(&followed.files);
         house.reload(&mut followed).await;
+        // What was read may name further files: they are watched before anybody waits for them, and read once more for
+        // what fell between.
+        if watch.arm(&followed.files) {
+            house.reload(&mut followed).await;
+        }
         tokio::select! {
             () = watch.changed() => {}
             () = heard(hangup.as_mut()) => info!("SIGHUP: reading the configuration"),

@@ -39,11 +39,12 @@ impl Watch {
         Self { events, notice, watcher: None, armed: BTreeSet::new(), blind: false, next_poll: Instant::now() + POLL }
     }
 
-    /// Watches `files` from now on. To be called before they are read, so that no change falls between.
-    pub(super) fn arm(&mut self, files: &BTreeSet<PathBuf>) {
+    /// Watches `files` from now on. To be called before they are read, so that no change falls between. False when
+    /// they were watched already.
+    pub(super) fn arm(&mut self, files: &BTreeSet<PathBuf>) -> bool {
         let places = places(files);
         if places == self.armed {
-            return;
+            return false;
         }
         match self.watcher(&places) {
             Ok(watcher) => {
@@ -59,6 +60,7 @@ impl Watch {
                 }
             }
         }
+        true
     }
 
     fn watcher(&self, places: &BTreeSet<PathBuf>) -> notify::Result<RecommendedWatcher> {
