@@ -218,10 +218,14 @@ fn peak(process: &Child) -> usize {
     line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() / 1024
 }
 
-/// 200 MB up and 200 MB down through the program itself, in the memory that it needs anyway.
+/// How much goes up and down: 200 MB, or as many as `BODY_MEGABYTES` says.
+fn size() -> usize {
+    std::env::var("BODY_MEGABYTES").map_or(200, |megabytes| megabytes.parse().unwrap()) * 1_000_000
+}
+
+/// Large bodies up and down through the program itself, in the memory that it needs anyway.
 #[tokio::test]
 async fn z15_bodies_of_any_size_pass_in_flat_memory() {
-    const SIZE: usize = 200_000_000;
     let upstream = scripted(|mut stream| async move {
         let mut seen = Vec::new();
         while !seen.windows(4).any(|window| window == b"\r\n\r\n") {
@@ -230,17 +234,17 @@ async fn z15_bodies_of_any_size_pass_in_flat_memory() {
         let uploads = seen.starts_with(b"POST");
         let start = seen.windows(4).position(|window| window == b"\r\n\r\n").unwrap() + 4;
         if uploads {
-            let rest = (SIZE - (seen.len() - start)) as u64;
+            let rest = (size() - (seen.len() - start)) as u64;
             let mut rest = (&mut stream).take(rest);
             assert_eq!(
                 tokio::io::copy(&mut rest, &mut tokio::io::sink()).await.unwrap() as usize + seen.len() - start,
-                SIZE
+                size()
             );
             stream.write_all(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n").await.unwrap();
         } else {
             stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n").await.unwrap();
             let block = vec![b'x'; 1_000_000];
-            for _ in 0..SIZE / block.len() {
+            for _ in 0..size() / block.len() {
                 stream.write_all(&block).await.unwrap();
             }
         }
@@ -263,9 +267,9 @@ async fn z15_bodies_of_any_size_pass_in_flat_memory() {
     };
 
     let mut stream = tokio::net::UnixStream::connect(&socket).await.unwrap();
-    stream.write_all(ask("POST /api/upload", SIZE).as_bytes()).await.unwrap();
+    stream.write_all(ask("POST /api/upload", size()).as_bytes()).await.unwrap();
     let block = vec![b'x'; 1_000_000];
-    for _ in 0..SIZE / block.len() {
+    for _ in 0..size() / block.len() {
         stream.write_all(&block).await.unwrap();
     }
     let mut answer = [0; 12];
@@ -276,7 +280,7 @@ async fn z15_bodies_of_any_size_pass_in_flat_memory() {
     stream.write_all(ask("GET /api/download", 0).as_bytes()).await.unwrap();
     let mut read = 0;
     let mut buffer = vec![0; 1 << 20];
-    while read < SIZE {
+    while read < size() {
         let length = stream.read(&mut buffer).await.unwrap();
         assert!(length > 0, "only {read} bytes came");
         read += length;
