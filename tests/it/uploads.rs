@@ -220,7 +220,7 @@ fn peak(process: &Child) -> usize {
 
 /// How much goes up and down: 200 MB, or as many as `BODY_MEGABYTES` says.
 fn size() -> usize {
-    std::env::var("BODY_MEGABYTES").map_or(200, |megabytes| megabytes.parse().unwrap()) * 1_000_000
+    std::env::var_os("BODY_MEGABYTES").map_or(200, |megabytes| megabytes.to_str().unwrap().parse().unwrap()) * 1_000_000
 }
 
 /// Large bodies up and down through the program itself, in the memory that it needs anyway.
