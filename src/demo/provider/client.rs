@@ -21,6 +21,10 @@ pub struct Client {
     pub redirect_uris: Vec<String>,
     /// `post_logout_redirect_uris`, compared byte for byte.
     pub post_logout_redirect_uris: Vec<String>,
+    /// Whether it may use the device flow (RFC 8628).
+    pub device_flow: bool,
+    /// Whether its access tokens are opaque: only introspection tells what they are good for.
+    pub opaque_tokens: bool,
 }
 
 impl Client {
@@ -33,6 +37,8 @@ impl Client {
             methods: vec![Authentication::Basic, Authentication::Post],
             redirect_uris: Vec::new(),
             post_logout_redirect_uris: Vec::new(),
+            device_flow: false,
+            opaque_tokens: false,
         }
     }
 
@@ -53,6 +59,20 @@ impl Client {
     #[must_use]
     pub fn post_logout_redirect_uri(mut self, uri: &str) -> Self {
         self.post_logout_redirect_uris.push(uri.to_owned());
+        self
+    }
+
+    /// With the device flow.
+    #[must_use]
+    pub const fn with_device_flow(mut self) -> Self {
+        self.device_flow = true;
+        self
+    }
+
+    /// With opaque access tokens.
+    #[must_use]
+    pub const fn with_opaque_tokens(mut self) -> Self {
+        self.opaque_tokens = true;
         self
     }
 

@@ -6,10 +6,10 @@ use http::StatusCode;
 use http::header::{CACHE_CONTROL, HeaderValue};
 use serde_json::{Value, json};
 
-use super::Setup;
 use super::call::{Answer, json_answer};
 use super::journal::{Authentication, Endpoint};
 use super::ledger::Ledger;
+use super::{Setup, device};
 
 /// The metadata (OpenID Connect Discovery 3, RFC 8414 2, RFC 9207 3).
 pub(super) fn metadata(setup: &Setup, ledger: &Ledger) -> Answer {
@@ -24,10 +24,12 @@ pub(super) fn metadata(setup: &Setup, ledger: &Ledger) -> Answer {
         "jwks_uri": setup.url(Endpoint::Jwks),
         "revocation_endpoint": setup.url(Endpoint::Revocation),
         "end_session_endpoint": setup.url(Endpoint::EndSession),
+        "device_authorization_endpoint": setup.url(Endpoint::DeviceAuthorization),
+        "introspection_endpoint": setup.url(Endpoint::Introspection),
         "scopes_supported": ["openid", "profile", "email", "offline_access"],
         "response_types_supported": ["code"],
         "response_modes_supported": ["query"],
-        "grant_types_supported": ["authorization_code", "refresh_token"],
+        "grant_types_supported": ["authorization_code", "refresh_token", device::GRANT_TYPE],
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": [algorithm],
         "token_endpoint_auth_methods_supported": methods,

@@ -26,12 +26,28 @@ pub enum Endpoint {
     Revocation,
     /// End-session endpoint (OpenID Connect RP-Initiated Logout 2).
     EndSession,
+    /// Device authorization endpoint (RFC 8628 3.1).
+    DeviceAuthorization,
+    /// The page where a person types a device's code in (RFC 8628 3.3).
+    DevicePage,
+    /// Introspection endpoint (RFC 7662 2).
+    Introspection,
 }
 
 impl Endpoint {
     /// Every endpoint.
-    pub const ALL: [Self; 7] =
-        [Self::Discovery, Self::Jwks, Self::Authorize, Self::Token, Self::Userinfo, Self::Revocation, Self::EndSession];
+    pub const ALL: [Self; 10] = [
+        Self::Discovery,
+        Self::Jwks,
+        Self::Authorize,
+        Self::Token,
+        Self::Userinfo,
+        Self::Revocation,
+        Self::EndSession,
+        Self::DeviceAuthorization,
+        Self::DevicePage,
+        Self::Introspection,
+    ];
 
     /// The path under the issuer. That of the keys has a random tail, because clients must learn it from the metadata.
     pub(super) const fn path(self) -> &'static str {
@@ -43,6 +59,9 @@ impl Endpoint {
             Self::Userinfo => "/userinfo",
             Self::Revocation => "/revoke",
             Self::EndSession => "/end-session",
+            Self::DeviceAuthorization => "/device/authorize",
+            Self::DevicePage => "/device",
+            Self::Introspection => "/introspect",
         }
     }
 }
@@ -104,6 +123,8 @@ pub enum Secret {
     Nonce,
     /// A `code_verifier` that a client sent.
     CodeVerifier,
+    /// A device code.
+    DeviceCode,
 }
 
 impl Secret {
@@ -118,6 +139,7 @@ impl Secret {
             Self::State => "state",
             Self::Nonce => "nonce",
             Self::CodeVerifier => "verifier",
+            Self::DeviceCode => "device",
         }
     }
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::Broken;
+use super::device::Device;
 use super::journal::{Bounded, Endpoint, REMEMBERED, Secret, Seen};
 use super::key::Ring;
 use super::mutation::Queue;
@@ -81,6 +82,8 @@ pub(super) struct Ledger {
     pub(super) codes: HashMap<String, Issued>,
     pub(super) access_tokens: HashMap<String, Issued>,
     pub(super) refresh_tokens: HashMap<String, Issued>,
+    /// Programs that wait for their person, by device code.
+    pub(super) devices: HashMap<String, Device>,
     pub(super) access_token_lifetime: Duration,
     pub(super) reuses: u64,
     pub(super) queue: Queue,
@@ -101,6 +104,7 @@ impl Ledger {
             codes: HashMap::new(),
             access_tokens: HashMap::new(),
             refresh_tokens: HashMap::new(),
+            devices: HashMap::new(),
             access_token_lifetime,
             reuses: 0,
             queue: Queue::default(),

@@ -8,8 +8,10 @@
 mod authorize;
 mod call;
 mod client;
+mod device;
 mod discovery;
 mod end_session;
+mod introspection;
 mod journal;
 mod jwt;
 mod key;
@@ -39,7 +41,7 @@ pub use mutation::{JwtMutation, Kind, Mutation, Nth, SignWith};
 pub use setup::{KeySet, Options};
 pub use user::User;
 
-use ledger::Ledger;
+use ledger::{Grant, Ledger, Login};
 use setup::Setup;
 
 /// The provider cannot make an answer: no randomness, or no such key.
@@ -141,6 +143,31 @@ impl DemoProvider {
     /// How long access tokens issued from now on are good for.
     pub fn set_access_token_lifetime(&self, lifetime: Duration) {
         self.shared.ledger().access_token_lifetime = lifetime;
+    }
+
+    /// An access token of `user` for the client `client_id`, as a grant with these scopes would bring it, with changes.
+    ///
+    /// # Errors
+    /// No such user, no randomness, or a change that cannot be made.
+    pub fn access_token(
+        &self,
+        (user, client_id): (&str, &str),
+        scopes: &[&str],
+        changes: &[JwtMutation],
+    ) -> io::Result<String> {
+        let setup = &self.shared.setup;
+        let user = setup
+            .users
+            .iter()
+            .find(|known| known.is_called(user))
+            .ok_or_else(|| io::Error::other("no such user"))?;
+        let now = setup.clock.now();
+        let login = Login { user: user.clone(), since: now, sid: format!("sid-of-{}", user.name) };
+        let grant = Grant::new(&login, client_id, scopes.iter().map(|scope| (*scope).to_owned()).collect(), None);
+        let mut ledger = self.shared.ledger();
+        let token = token::access_token(setup, &mut ledger, now, (&grant, changes)).map_err(io::Error::other)?;
+        ledger.remember(Secret::AccessToken, &token);
+        Ok(token)
     }
 
     /// Ends all logins, codes and tokens.

@@ -23,7 +23,9 @@ use super::client::method_of;
 use super::journal::{Endpoint, Seen};
 use super::ledger::Ledger;
 use super::mutation::Kind;
-use super::{Broken, Shared, authorize, discovery, end_session, misbehave, revocation, token, userinfo};
+use super::{
+    Broken, Shared, authorize, device, discovery, end_session, introspection, misbehave, revocation, token, userinfo,
+};
 use crate::web::Body;
 
 /// Largest form.
@@ -177,6 +179,9 @@ fn dispatch(shared: &Shared, call: &Call) -> Result<Answer, Broken> {
         Endpoint::Userinfo => Ok(userinfo::answer(ledger, call)),
         Endpoint::Revocation => Ok(revocation::answer(setup, ledger, call)),
         Endpoint::EndSession => Ok(end_session::answer(setup, ledger, call)),
+        Endpoint::DeviceAuthorization => device::begin(setup, ledger, call),
+        Endpoint::DevicePage => device::page(setup, ledger, call),
+        Endpoint::Introspection => Ok(introspection::answer(setup, ledger, call)),
     }
 }
 

@@ -42,6 +42,8 @@ pub struct Options {
     pub audience: String,
     /// Whether a refresh token is good for one use only, and a second use ends all. Default true.
     pub rotate_refresh_tokens: bool,
+    /// How long a device waits between two polls (RFC 8628 3.2). Default five seconds.
+    pub device_interval: Duration,
 }
 
 /// Which keys are published.
@@ -70,6 +72,7 @@ impl Default for Options {
             access_token_lifetime: Duration::from_secs(300),
             audience: "api".to_owned(),
             rotate_refresh_tokens: true,
+            device_interval: Duration::from_secs(5),
         }
     }
 }
@@ -93,6 +96,7 @@ pub(super) struct Setup {
     pub(super) users: Vec<User>,
     pub(super) audience: String,
     pub(super) rotate_refresh_tokens: bool,
+    pub(super) device_interval: Duration,
     path: String,
     host: Option<String>,
     keys_tail: String,
@@ -115,6 +119,7 @@ impl Setup {
             users: options.users,
             audience: options.audience,
             rotate_refresh_tokens: options.rotate_refresh_tokens,
+            device_interval: options.device_interval,
             keys_tail: web::token().map_err(|_| Broken)?,
         })
     }

@@ -15,7 +15,9 @@ use super::client::{Client, authenticate};
 use super::journal::Secret;
 use super::jwt::{Draft, at_hash};
 use super::ledger::{Grant, Issued, Ledger};
-use super::{Broken, Setup};
+use super::mutation::JwtMutation;
+use super::{Broken, Setup, device};
+use crate::time::Timestamp;
 
 /// How long a refresh token is good for.
 const REFRESH_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -41,6 +43,10 @@ pub(super) fn answer(setup: &Setup, ledger: &mut Ledger, call: &Call) -> Result<
     let grant = match call.form("grant_type") {
         Some("authorization_code") => redeem_code(ledger, call, client),
         Some("refresh_token") => redeem_refresh_token(setup, ledger, call, client),
+        Some(device::GRANT_TYPE) => match device::redeem(ledger, call, client) {
+            Ok(grant) => Some((grant, true)),
+            Err(code) => return Ok(oauth_error(StatusCode::BAD_REQUEST, code)),
+        },
         _ => return Ok(oauth_error(StatusCode::BAD_REQUEST, "unsupported_grant_type")),
     };
     match grant {
@@ -108,7 +114,11 @@ fn redeem_refresh_token(
 fn tokens(setup: &Setup, ledger: &mut Ledger, call: &Call, outcome: &Outcome) -> Result<Answer, Broken> {
     let grant = &outcome.grant;
     let lifetime = ledger.access_token_lifetime;
-    let access_token = access_token(setup, ledger, call, grant)?;
+    let opaque = setup.clients.iter().any(|client| client.id == grant.client_id && client.opaque_tokens);
+    let access_token = match opaque {
+        true => ledger.marked(Secret::AccessToken)?,
+        false => access_token(setup, ledger, call.now, (grant, &call.access_token_changes()))?,
+    };
     let id_token = id_token(setup, ledger, call, (outcome, &access_token))?;
     let expires_at = call.now.plus(lifetime);
     ledger.tidy(call.now);
@@ -133,12 +143,20 @@ fn tokens(setup: &Setup, ledger: &mut Ledger, call: &Call, outcome: &Outcome) ->
     Ok(json_answer(StatusCode::OK, &value))
 }
 
-fn issued(grant: &Arc<Grant>, expires_at: crate::time::Timestamp) -> Issued {
+fn issued(grant: &Arc<Grant>, expires_at: Timestamp) -> Issued {
     Issued { grant: Arc::clone(grant), expires_at, used: false, code: None }
 }
 
-/// A JWT access token (RFC 9068 2).
-fn access_token(setup: &Setup, ledger: &mut Ledger, call: &Call, grant: &Grant) -> Result<String, Broken> {
+/// A JWT access token (RFC 9068 2), with changes.
+///
+/// # Errors
+/// [`Broken`] when it cannot be made.
+pub(super) fn access_token(
+    setup: &Setup,
+    ledger: &mut Ledger,
+    now: Timestamp,
+    (grant, changes): (&Grant, &[JwtMutation]),
+) -> Result<String, Broken> {
     let mut claims = Map::new();
     let mut set = |name: &str, value: Value| claims.insert(name.to_owned(), value);
     set("iss", json!(setup.issuer));
@@ -146,14 +164,14 @@ fn access_token(setup: &Setup, ledger: &mut Ledger, call: &Call, grant: &Grant) 
     set("aud", json!(setup.audience));
     set("client_id", json!(grant.client_id));
     set("scope", json!(grant.scopes.join(" ")));
-    set("iat", json!(call.now.unix()));
-    set("exp", json!(call.now.plus(ledger.access_token_lifetime).unix()));
+    set("iat", json!(now.unix()));
+    set("exp", json!(now.plus(ledger.access_token_lifetime).unix()));
     set("jti", json!(ledger.marked(Secret::AccessToken)?));
     set("sid", json!(grant.sid));
     set("preferred_username", json!(grant.user.name));
     set("groups", json!(grant.user.groups));
     set("realm_access", json!({ "roles": grant.user.roles }));
-    Draft::new("at+jwt", claims).sign(&ledger.ring, &call.access_token_changes())
+    Draft::new("at+jwt", claims).sign(&ledger.ring, changes)
 }
 
 /// An ID token (OpenID Connect Core 2); after a refresh without nonce, and with the first `auth_time` (12.2).

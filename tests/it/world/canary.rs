@@ -56,9 +56,12 @@ impl Watched {
             Secret::State => vec![authorize.to_owned()],
             Secret::Nonce => vec![authorize.to_owned(), end_session.to_owned()],
             Secret::IdToken => vec![end_session.to_owned()],
-            Secret::Code | Secret::AccessToken | Secret::RefreshToken | Secret::ClientSecret | Secret::CodeVerifier => {
-                Vec::new()
-            }
+            Secret::Code
+            | Secret::AccessToken
+            | Secret::RefreshToken
+            | Secret::ClientSecret
+            | Secret::CodeVerifier
+            | Secret::DeviceCode => Vec::new(),
         };
         Self { name: format!("{kind:?}"), value: value.clone(), homes }
     }
