@@ -17,9 +17,9 @@ use tracing::info;
 use crate::config::{self, Config, Listen, Mode};
 use crate::handoff::Upstream;
 use crate::metrics::Metrics;
-use crate::mode::Route;
-use crate::mode::auth_code::{AuthCode, Departures, Limits, Logins, Rule, Shared};
-use crate::provider::{Client, Provider, Surroundings};
+use crate::mode::auth_code::{AuthCode, Departures, Limits, Logins, Shared};
+use crate::mode::{Bearer, Route, Rule};
+use crate::provider::{Client, Issuer, Provider, Surroundings, Verifier};
 use crate::session::{EndHook, FileOptions, Memory, Refresher, Sessions, Streams};
 use crate::time::{Clock, Timestamp};
 use crate::web::KeyRing;
@@ -241,22 +241,46 @@ impl Parts<'_> {
     }
 
     fn route(&mut self, config: &Arc<config::Route>, keys: &Arc<KeyRing>) -> Result<Route, String> {
-        let Mode::AuthCode(mode) = &config.mode;
-        let mut clients = Vec::with_capacity(mode.clients.len());
-        for registration in &mode.clients {
-            let provider = self.provider(&registration.provider);
-            clients.push(Client { provider, registration: Arc::clone(registration) });
-        }
         let mut rules = Vec::with_capacity(config.paths.len());
         for rule in &config.paths {
             let upstream = rule.upstream.as_ref().map(|upstream| self.upstream(upstream)).transpose()?;
             rules.push(Rule { config: Arc::clone(rule), upstream, owned: self.owned(rule) });
         }
+        let (device, bearer) = match &config.mode {
+            Mode::AuthCode(mode) => return Ok(Route::AuthCode(self.auth_code(config, mode, rules, keys))),
+            Mode::Device(mode) => (Some(self.client(&mode.client)), mode.bearer.as_ref()),
+            Mode::Verify(mode) => (None, Some(&mode.bearer)),
+        };
+        let verifier = bearer.map(|bearer| self.verifier(bearer));
+        let metrics = self.lasting.metrics.route(config.name.as_str());
+        Ok(Route::Bearer(Arc::new(Bearer::build(Arc::clone(config), (device, verifier), rules, metrics))))
+    }
+
+    fn auth_code(
+        &mut self,
+        config: &Arc<config::Route>,
+        mode: &config::AuthCode,
+        rules: Vec<Rule>,
+        keys: &Arc<KeyRing>,
+    ) -> Arc<AuthCode> {
+        let clients = mode.clients.iter().map(|client| self.client(client)).collect();
         let limits =
             Limits { idle_timeout: self.config.sessions.idle_timeout, max_lifetime: self.config.sessions.max_lifetime };
-        let parts = (Arc::clone(config), config::AuthCode::clone(mode));
-        let route = AuthCode::build(parts, clients, rules, (limits, Arc::clone(keys)), self.lasting.shared.clone());
-        Ok(Route::AuthCode(Arc::new(route)))
+        let (parts, limits) = ((Arc::clone(config), mode.clone()), (limits, Arc::clone(keys)));
+        Arc::new(AuthCode::build(parts, clients, rules, limits, self.lasting.shared.clone()))
+    }
+
+    fn client(&mut self, registration: &Arc<config::Client>) -> Client {
+        Client { provider: self.provider(&registration.provider), registration: Arc::clone(registration) }
+    }
+
+    fn verifier(&mut self, bearer: &config::Bearer) -> Verifier {
+        let issuer = |issuer: &config::Issuer| Issuer {
+            provider: self.provider(&issuer.provider),
+            introspector: issuer.introspector.as_ref().map(|client| self.client(client)),
+        };
+        let issuers = bearer.issuers.iter().map(issuer).collect();
+        Verifier::new(bearer.clone(), issuers)
     }
 
     /// The identity headers that the application behind `rule` believes: all that any rule has it told, since it reads

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::path_rule::ENDPOINTS;
-use super::{Config, Listen, Origin, Route, Scheme};
+use super::{Config, Listen, Mode, Origin, Route, Scheme, resource_metadata_path};
 
 /// How Caddy speaks to Vestibule, for `import vestibule`. The shipped Caddyfile has the same lines.
 const SNIPPET: &str = include_str!("vestibule.caddyfile");
@@ -67,7 +67,11 @@ fn site(text: &mut String, (origin, routes): (&Origin, &[&Arc<Route>]), front_en
     for route in routes {
         listeners.entry(&route.listen).or_default().push(route);
     }
-    let (whole, parts): (Vec<_>, Vec<_>) = listeners.into_iter().partition(|(_, routes)| has_whole_site(routes));
+    let several = listeners.len() > 1;
+    let (clis, others): (Vec<_>, Vec<_>) = listeners
+        .into_iter()
+        .partition(|(_, routes)| several && routes.iter().all(|route| is_for_clis(route)));
+    let (whole, parts): (Vec<_>, Vec<_>) = others.into_iter().partition(|(_, routes)| has_whole_site(routes));
     let _ = writeln!(text, "\n{} {{", address(origin));
     if origin.scheme == Scheme::Http {
         let _ = writeln!(
@@ -75,6 +79,10 @@ fn site(text: &mut String, (origin, routes): (&Origin, &[&Arc<Route>]), front_en
             "\t# Plain http is for this machine only; Caddy would listen to all others too.\n\tbind {}\n",
             bind(origin)
         );
+    }
+    for (number, (listen, routes)) in clis.iter().enumerate() {
+        let name = if number == 0 { "cli".to_owned() } else { format!("cli-{}", number + 1) };
+        of_clis(text, &name, (listen, routes));
     }
     for (number, (listen, routes)) in parts.iter().enumerate() {
         let name = if number == 0 { "vestibule".to_owned() } else { format!("vestibule-{}", number + 1) };
@@ -101,6 +109,38 @@ fn site(text: &mut String, (origin, routes): (&Origin, &[&Arc<Route>]), front_en
     text.push_str("}\n");
 }
 
+/// A listener of routes whose paths browsers have, too: who asks is told apart by the client's name. That decides
+/// nothing but who answers, because anybody can call themselves anything; each listener keeps its own rules.
+fn of_clis(text: &mut String, name: &str, (listen, routes): (&Listen, &[&Route])) {
+    let metadata: Vec<String> = routes.iter().filter_map(|route| metadata(route)).collect();
+    let _ = write!(
+        text,
+        "\t# {}: how clients find out where to log in.\n\t@{name}-metadata path {}\n\thandle @{name}-metadata {{\n{}\t}}\n\n",
+        names(routes),
+        metadata.join(" "),
+        proxy(listen)
+    );
+    let paths = match has_whole_site(routes) {
+        true => String::new(),
+        false => format!("\t\tpath {}\n", routes.iter().copied().flat_map(paths).collect::<Vec<_>>().join(" ")),
+    };
+    let _ = write!(
+        text,
+        "\t# {}: the same paths, for whoever is no browser.\n\t@{name} {{\n\t\tnot header User-Agent *Mozilla*\n{paths}\t}}\n\
+         \thandle @{name} {{\n{}\t}}\n\n",
+        names(routes),
+        proxy(listen)
+    );
+}
+
+const fn is_for_clis(route: &Route) -> bool {
+    matches!(route.mode, Mode::Device(_))
+}
+
+fn metadata(route: &Route) -> Option<String> {
+    route.mode.resource().map(resource_metadata_path)
+}
+
 /// How Caddy names the site: a plain host has HTTPS by itself, and for `http://` Caddy makes no certificate.
 fn address(origin: &Origin) -> &str {
     match origin.scheme {
@@ -116,7 +156,9 @@ fn bind(origin: &Origin) -> &str {
 }
 
 fn has_whole_site(routes: &[&Route]) -> bool {
-    routes.iter().any(|route| route.paths.iter().any(|rule| rule.prefix == "/"))
+    routes
+        .iter()
+        .any(|route| route.paths.iter().any(|rule| rule.prefix == "/" && rule.upstream.is_some()))
 }
 
 fn names(routes: &[&Route]) -> String {
@@ -127,13 +169,21 @@ fn names(routes: &[&Route]) -> String {
 /// Everything that a route answers. Caddy compares more loosely than Vestibule does (decoded, in any case), so it sends
 /// rather too much than too little.
 fn paths(route: &Route) -> Vec<String> {
-    let endpoints = ENDPOINTS.iter().flat_map(|name| match *name {
+    let endpoints: &[&str] = match route.mode {
+        Mode::AuthCode(_) => ENDPOINTS,
+        Mode::Device(_) => &["login"],
+        Mode::Verify(_) => &[],
+    };
+    let endpoints = endpoints.iter().flat_map(|name| match *name {
         "login" => vec![format!("{}/login/*", route.base_path)],
         "logout" => vec![format!("{}/logout", route.base_path), format!("{}/logout/*", route.base_path)],
         name => vec![format!("{}/{name}", route.base_path)],
     });
-    let rules = route.paths.iter().map(|rule| rule.prefix.trim_end_matches('/'));
-    endpoints.chain(rules.flat_map(|prefix| [prefix.to_owned(), format!("{prefix}/*")])).collect()
+    // What has no upstream is asked about by forward_auth, and never sent here.
+    let rules = route.paths.iter().filter(|rule| rule.upstream.is_some());
+    let rules = rules.map(|rule| rule.prefix.trim_end_matches('/'));
+    let rules = rules.flat_map(|prefix| [prefix.to_owned(), format!("{prefix}/*")]);
+    endpoints.chain(metadata(route)).chain(rules).collect()
 }
 
 fn proxy(listen: &Listen) -> String {

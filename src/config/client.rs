@@ -127,15 +127,18 @@ fn match_secret(section: &Section<'_>, method: Option<AuthMethod>) {
     section.cx.error(&section.at("token_endpoint_auth_method"), wrong);
 }
 
-/// Scope tokens (RFC 6749 3.3), `openid` among them.
+/// A scope token (RFC 6749 3.3).
+pub(super) fn scope(text: &str) -> Result<String, Wrong> {
+    let legal = |byte: u8| matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e);
+    if text.is_empty() || !text.bytes().all(legal) {
+        return Err(Wrong::new(format!("{} is no scope", quote(text))).hint("one scope is one string of the list"));
+    }
+    Ok(text.to_owned())
+}
+
+/// Scopes to ask for, `openid` among them.
 fn scopes(section: &Section<'_>) -> Option<Vec<String>> {
-    let scopes = section.list("scopes", |text| {
-        let legal = |byte: u8| matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e);
-        if text.is_empty() || !text.bytes().all(legal) {
-            return Err(Wrong::new(format!("{} is no scope", quote(text))).hint("one scope is one string of the list"));
-        }
-        Ok(text.to_owned())
-    })?;
+    let scopes = section.list("scopes", scope)?;
     if !scopes.iter().any(|scope| scope == "openid") {
         let wrong =
             Wrong::new("`openid` is not among the scopes").hint("without it there is no ID token, and so no login");

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::report::{At, Wrong};
 use super::section::Section;
-use super::{Listen, Route, Server, Target};
+use super::{Listen, Mode, Route, Server, Target, resource_metadata_path};
 
 /// Where in the config a claim on (listener, host, prefix) is made, and by which route.
 type Claims<'a> = BTreeMap<(&'a Listen, &'a str, String), (&'a Route, At)>;
@@ -66,21 +66,29 @@ fn claim<'a>(route: &'a Route, section: &Section<'_>, claims: &mut Claims<'a>) {
         let rule = tables.iter().find(|(name, ..)| name == prefix).map(|(_, at, _)| at.clone());
         rule.unwrap_or_else(|| section.at("public_url"))
     };
-    let endpoints = format!("{}/", route.base_path);
+    let endpoints = match &route.mode {
+        Mode::AuthCode(_) | Mode::Device(_) => Some(format!("{}/", route.base_path)),
+        Mode::Verify(_) => None,
+    };
+    let metadata = route.mode.resource().map(resource_metadata_path);
     let rules = route.paths.iter().map(|rule| rule.prefix.clone());
-    let prefixes: Vec<String> = std::iter::once(endpoints.clone()).chain(rules).collect();
+    let prefixes: Vec<String> = endpoints.iter().chain(&metadata).cloned().chain(rules).collect();
     let mut told: Vec<&Route> = Vec::new();
     for url in &route.public_urls {
         for prefix in &prefixes {
             let place = (&route.listen, url.host.as_str(), prefix.clone());
-            let here = if *prefix == endpoints { section.at("public_url") } else { at(prefix) };
+            let here = if Some(prefix) == endpoints.as_ref() { section.at("public_url") } else { at(prefix) };
             match claims.get(&place) {
                 Some((other, first)) if !told.contains(other) => {
                     let wrong = Wrong::new(format!(
                         "routes `{}` and `{}` both want `{}{prefix}` on {}",
                         other.name, route.name, url.text, route.listen
                     ));
-                    let hint = "give one another `listen`, `base_path` or path prefix, or put both into one route";
+                    let hint = if Some(prefix) == metadata.as_ref() {
+                        "give one another `resource` or `listen`: what is said about a resource is said once"
+                    } else {
+                        "give one another `listen`, `base_path` or path prefix, or put both into one route"
+                    };
                     section.cx.error(&here, wrong.also(first.clone(), "the other one").hint(hint));
                     told.push(other);
                 }

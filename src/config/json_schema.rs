@@ -62,10 +62,7 @@ fn kind(of: &Kind, place: &str) -> Value {
         Kind::Bool => json!({ "type": "boolean" }),
         Kind::Count => json!({ "type": "integer", "minimum": 1 }),
         Kind::Size => json!({ "type": ["integer", "string"] }),
-        Kind::Choice(values) => {
-            let offered: Vec<_> = values.iter().filter(|value| !later::value(place, value)).collect();
-            json!({ "type": "string", "enum": offered })
-        }
+        Kind::Choice(values) => json!({ "type": "string", "enum": values }),
         Kind::Secret => {
             let mut places = table(&[SECRET], place);
             if let Value::Object(object) = &mut places {

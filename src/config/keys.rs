@@ -1,8 +1,12 @@
 //! The table of [`schema`](super::schema): every key, its kind, its default and its meaning. No code, only data.
 
-use super::schema::Kind::{Bool, Choice, Count, Duration, Either, List, Map, Secret, Size, Table, Text};
+mod route;
+
+use super::schema::Kind::{Bool, Choice, Count, Duration, Either, List, Map, Secret, Table, Text};
 use super::schema::Need::{Default, Optional, Required, Usual};
 use super::schema::{Key, Kind, Need};
+
+pub(super) use route::{PATH_RULE, ROUTE};
 
 const fn key(name: &'static str, kind: Kind, need: Need, doc: &'static str) -> Key {
     Key { name, kind, need, doc }
@@ -145,8 +149,18 @@ const PROVIDER: &[Key] = &[
         "Where our own calls to the provider go instead of the issuer; browsers are still sent to the issuer. http is \
          allowed.",
     ),
-    key("jwks_uri", Text, Optional("\"https://id.example.com/keys\""), "The provider's keys, when it has no metadata."),
-    key("introspection", Bool, Optional("true"), "Whether opaque tokens are introspected at the provider."),
+    key(
+        "jwks_uri",
+        Text,
+        Optional("\"https://id.example.com/keys\""),
+        "Where the provider's keys are, when it has no metadata. Its tokens can then be verified; nobody can log in there.",
+    ),
+    key(
+        "introspection",
+        Bool,
+        Default("false"),
+        "Whether routes that verify bearers look opaque tokens up at the provider. The client that asks needs a secret.",
+    ),
     key("clock_skew", Duration, Default("\"60s\""), "Tolerance when judging the times in tokens."),
     key(
         "ca_file",
@@ -245,121 +259,6 @@ pub(super) const UPSTREAM: &[Key] = &[
         "Longest silence within a body, either way, and on a WebSocket. A stream has no total limit: event streams \
          live as long as something comes, be it a comment.",
     ),
-];
-
-const ROUTE: &[Key] = &[
-    key("mode", Choice(&["auth-code", "device", "verify"]), Required("\"auth-code\""), "What is done for this client."),
-    key("listen", Text, Optional("\"127.0.0.1:9081\""), "The listener that Caddy dials. Absent: server.listen."),
-    key("provider", Text, Optional("\"corp\""), "The provider. May be left out when there is only one."),
-    key("providers", TEXTS, Optional("[\"corp\", \"partners\"]"), "Several providers; the user chooses."),
-    key(
-        "public_url",
-        TEXT_OR_TEXTS,
-        Required("\"https://app.example.com\""),
-        "The site as browsers see it, or a list of such; the first is the main one. Gives hosts, origins and every \
-         absolute URL. https; http on loopback only.",
-    ),
-    key("base_path", Text, Default("\"\""), "The path below which login/start, userinfo, logout and the others live."),
-    key(
-        "redirect_uri",
-        TEXT_OR_TEXTS,
-        Optional("\"https://app.example.com/\""),
-        "The redirect URI of front ends that post the code themselves, one for each public_url. Absent: \
-         <public_url><base_path>/login/end.",
-    ),
-    key(
-        "home_url",
-        Text,
-        Optional("\"https://app.example.com/\""),
-        "Where to go when nobody said. Absent: the main public_url.",
-    ),
-    key("allowed_origins", TEXTS, Default("[]"), "Origins beside public_url whose scripts may call us."),
-    key("expose_headers", TEXTS, Default("[]"), "Response headers that scripts of those origins may read."),
-    key(
-        "allowed_redirects",
-        TEXTS,
-        Optional("[\"https://www.example.com/\"]"),
-        "Where login and logout may send the browser: origin and path prefix, query and fragment are free. Absent: \
-         anywhere on public_url and allowed_origins.",
-    ),
-    key(
-        "groups_claim",
-        Text,
-        Default("\"groups\""),
-        "The claim that holds a user's groups; dots descend into objects.",
-    ),
-    key(
-        "claims_source",
-        Choice(&["id_token", "access_token"]),
-        Default("\"id_token\""),
-        "What the claims endpoint and groups are read from.",
-    ),
-    key(
-        "claims",
-        Choice(&["standard", "all"]),
-        Default("\"standard\""),
-        "What the claims endpoint shows: the standard claims and the groups, or all. Never a token.",
-    ),
-    key("audiences", TEXTS, Optional("[\"https://api.example.com\"]"), "Audiences that a bearer token must be for."),
-    key("verify", Bool, Optional("true"), "Whether bearer tokens are verified before they are handed on."),
-    key("required_scopes", TEXTS, Optional("[\"read:things\"]"), "Scopes that a bearer token must have."),
-    key("token_profile", Choice(&["jwt", "rfc9068"]), Optional("\"jwt\""), "What an access token must look like."),
-    key("resource", Text, Optional("\"https://api.example.com\""), "The RFC 9728 resource. Absent: public_url."),
-    key("upstream", Text, Usual("\"api\""), "The upstream of path rules that name none: a name, or a URL in place."),
-    key(
-        "paths",
-        Map(&Table(&[PATH_RULE])),
-        Optional("\"/api/\""),
-        "What is done below a path; the longest prefix wins, whole segments only. Absent: \"/api/\" = {}. Never below \
-         base_path.",
-    ),
-];
-
-pub(super) const PATH_RULE: &[Key] = &[
-    key("upstream", Text, Optional("\"api\""), "Where requests go: a name, or a URL in place. Absent: the route's."),
-    key("strip_prefix", Text, Optional("\"/api\""), "Cut from the front of the path before it is sent on."),
-    key(
-        "unauthenticated",
-        Choice(&["401", "login", "pass"]),
-        Default("\"401\""),
-        "What a request without a session gets. \"login\": navigations are sent to log in, all else gets 401. \"pass\": \
-         it goes on as nobody.",
-    ),
-    key("methods", TEXTS, Optional("[\"GET\", \"HEAD\"]"), "Methods allowed. Absent: all but TRACE and CONNECT."),
-    key("allowed_groups", TEXTS, Optional("[\"staff\"]"), "The user must be in one of these groups."),
-    key(
-        "allowed_email_domains",
-        TEXTS,
-        Optional("[\"example.com\"]"),
-        "The user's verified e-mail address must be in one of these domains.",
-    ),
-    key(
-        "required_claims",
-        Map(&TEXT_OR_TEXTS),
-        Optional("{ department = [\"it\", \"hr\"] }"),
-        "Claims that must have, or contain, one of these values; dots descend into objects.",
-    ),
-    key("acr_values", TEXTS, Optional("[\"urn:example:mfa\"]"), "Authentication contexts (acr) that are good enough."),
-    key(
-        "identity_headers",
-        Either(&[Choice(&["oauth2-proxy", "authelia"]), Map(&Text)]),
-        Default("{}"),
-        "Headers that tell the upstream who calls: those of oauth2-proxy, those of Authelia, or a table header = claim.",
-    ),
-    key(
-        "authorization",
-        Choice(&["bearer", "remove", "pass"]),
-        Optional("\"bearer\""),
-        "What happens to Authorization: the session's access token replaces it, it is removed, or the client's goes on. \
-         Absent: \"bearer\" below /api/, \"remove\" elsewhere.",
-    ),
-    key(
-        "csrf_header",
-        Text,
-        Optional("\"X-CSRF\""),
-        "A header that each request must carry on top of the origin checks.",
-    ),
-    key("max_body", Size, Optional("\"10MiB\""), "The largest request body. Absent: no limit."),
 ];
 
 /// The three ways to say where a secret is read.

@@ -2,28 +2,9 @@
 //! operator writes is silently ignored. A feature that arrives takes its lines out of here.
 
 /// Keys, by the place in the schema; `*` stands for a name that the operator chose.
-const KEYS: &[&str] = &[
-    "server.control",
-    "server.control_token",
-    "sessions.store.redis",
-    "providers.*.jwks_uri",
-    "providers.*.introspection",
-    "routes.*.audiences",
-    "routes.*.verify",
-    "routes.*.required_scopes",
-    "routes.*.token_profile",
-    "routes.*.resource",
-];
-
-/// Values of keys.
-const VALUES: &[(&str, &str)] = &[("routes.*.mode", "device"), ("routes.*.mode", "verify")];
+const KEYS: &[&str] = &["server.control", "server.control_token", "sessions.store.redis"];
 
 /// Whether the key at `place` is for a later version.
 pub(super) fn key(place: &str) -> bool {
     KEYS.contains(&place)
-}
-
-/// Whether `value` of the key at `place` is.
-pub(super) fn value(place: &str, value: &str) -> bool {
-    VALUES.contains(&(place, value))
 }

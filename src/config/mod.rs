@@ -6,9 +6,11 @@
 //! state of whatever is equal. Names are resolved: a route holds the provider and the upstream that it means.
 
 mod auth_code;
+mod bearer;
 mod caddyfile;
 mod client;
 mod conflicts;
+mod device;
 mod environment;
 mod identity_headers;
 mod json_schema;
@@ -17,9 +19,11 @@ mod later;
 mod load;
 mod mask;
 mod measure;
+mod mode_name;
 mod name;
 mod origin;
 mod path_rule;
+mod prefix;
 mod provider;
 mod providers;
 mod reference;
@@ -33,6 +37,7 @@ mod server;
 mod sessions;
 mod starter;
 mod upstream;
+mod verify;
 mod walk;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,8 +45,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use auth_code::{AuthCode, ClaimsShown, ClaimsSource};
+pub use bearer::{Bearer, Issuer, TokenProfile, resource_metadata_path, resource_metadata_url};
 pub use caddyfile::{FrontEnd, caddyfile};
 pub use client::{AuthMethod, Client, Userinfo};
+pub use device::Device;
 pub use environment::{Environment, File, System, Unreadable};
 pub use identity_headers::IdentityHeader;
 pub use json_schema::json_schema;
@@ -59,6 +66,7 @@ pub use server::{Listen, Log, LogFormat, Server};
 pub use sessions::{Sessions, Store};
 pub use starter::{NewFile, Starter, WriteError};
 pub use upstream::{Target, Upstream, UpstreamHost};
+pub use verify::Verify;
 
 /// The whole resolved configuration; the only way to get one is [`load`].
 #[derive(Debug, PartialEq, Eq)]

@@ -9,6 +9,7 @@ use toml::de::DeValue;
 use url::Host;
 
 use super::identity_headers;
+use super::prefix::{judge_prefix, strippable};
 use super::report::{At, Wrong, quote};
 use super::section::Section;
 use super::{IdentityHeader, Upstream};
@@ -66,7 +67,7 @@ pub enum Authorization {
     Pass,
 }
 
-/// The first segments of the endpoints (they live below `base_path`).
+/// The first segments of the endpoints of auth-code mode (they live below `base_path`).
 pub(super) const ENDPOINTS: &[&str] =
     &["login", "logout", "userinfo", "user_info", "claims", "check_auth", "session", "refresh"];
 
@@ -94,6 +95,20 @@ const SENT_BY_ANYBODY: &[&str] = &[
 pub(super) struct Surroundings<'a> {
     pub(super) base_path: &'a str,
     pub(super) groups_claim: &'a str,
+    /// First segments that are the route's own below `base_path`.
+    pub(super) endpoints: &'static [&'static str],
+    pub(super) callers: Callers,
+}
+
+/// How callers prove who they are, which decides what a rule can say about them.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Callers {
+    /// By a session.
+    Session,
+    /// By a bearer that we verify.
+    Bearer,
+    /// By a bearer that somebody else verifies: nothing is known about them here.
+    Unknown,
 }
 
 impl PathRule {
@@ -111,10 +126,11 @@ impl PathRule {
         route: &Surroundings<'_>,
     ) -> Option<Self> {
         let (prefix, at) = prefix;
-        let legal = judge_prefix(prefix, route.base_path).map_err(|wrong| section.cx.error(at, wrong)).is_ok();
+        let legal = judge_prefix(prefix, route).map_err(|wrong| section.cx.error(at, wrong)).is_ok();
         let strip_prefix =
             section.optional("strip_prefix", |section, name| section.parse(name, |strip| strippable(strip, prefix)));
         let unauthenticated = section.choice("unauthenticated", Unauthenticated::named);
+        route.callers.judge(section, unauthenticated);
         let methods = section.optional("methods", |section, name| section.nonempty(name, method));
         let demands = Demands::resolve(section);
         if demands.written && unauthenticated == Some(Unauthenticated::Pass) {
@@ -125,7 +141,7 @@ impl PathRule {
                 .error(&section.at("unauthenticated"), wrong.hint("use `\"401\"` or `\"login\"`, or drop the rules"));
         }
         let identity_headers = identity_headers::resolve(section, route.groups_claim);
-        let authorization = authorization(prefix, section, identity_headers.as_deref());
+        let authorization = authorization((prefix, route.callers), section, identity_headers.as_deref());
         let csrf_header = section.optional("csrf_header", |section, name| section.parse(name, csrf_header));
         let max_body = section.optional("max_body", |section, name| section.size(name));
         Some(Self {
@@ -146,6 +162,9 @@ impl PathRule {
     }
 }
 
+/// The keys of [`Demands`].
+const DEMANDS: &[&str] = &["allowed_groups", "allowed_email_domains", "required_claims", "acr_values"];
+
 /// What is demanded of a user.
 struct Demands {
     /// Whether there is any.
@@ -158,14 +177,13 @@ struct Demands {
 
 impl Demands {
     fn resolve(section: &Section<'_>) -> Self {
-        let keys = ["allowed_groups", "allowed_email_domains", "required_claims", "acr_values"];
         let texts = |name: &str| {
             let texts = section.optional(name, |section, name| section.nonempty(name, |text| Ok(text.to_owned())));
             texts.map(Option::unwrap_or_default)
         };
         let domains = section.optional("allowed_email_domains", |section, name| section.nonempty(name, email_domain));
         Self {
-            written: keys.iter().any(|key| section.has(key)),
+            written: DEMANDS.iter().any(|key| section.has(key)),
             groups: texts("allowed_groups").map(|groups| groups.into_iter().collect()),
             email_domains: domains.map(|domains| domains.unwrap_or_default().into_iter().collect()),
             claims: required_claims(section),
@@ -199,10 +217,38 @@ fn required_claims(section: &Section<'_>) -> Option<BTreeMap<String, BTreeSet<St
     legal.then_some(claims)
 }
 
-/// The default follows the path: what is below `/api/` gets the token, what is elsewhere does not.
-fn authorization(prefix: &str, section: &Section<'_>, identity: Option<&[IdentityHeader]>) -> Option<Authorization> {
+impl Callers {
+    /// What a rule cannot ask of callers like these.
+    fn judge(self, section: &Section<'_>, unauthenticated: Option<Unauthenticated>) {
+        if self != Self::Session && unauthenticated == Some(Unauthenticated::Login) {
+            let wrong = Wrong::new("nobody can be sent to log in here: these clients bring their tokens themselves");
+            section.cx.error(&section.at("unauthenticated"), wrong.hint("leave it out, and they get 401"));
+        }
+        if self != Self::Unknown {
+            return;
+        }
+        for key in ["unauthenticated", "identity_headers", "authorization"].iter().chain(DEMANDS) {
+            if section.has(key) {
+                let wrong = Wrong::new("with `verify = false` nothing is known here about who calls");
+                section.cx.error(&section.at(key), wrong.hint("leave it out, or let the route verify"));
+            }
+        }
+    }
+}
+
+/// The default follows the path: what is below `/api/` gets the token, what is elsewhere does not. A bearer that the
+/// client brought itself is meant for the upstream wherever it is.
+fn authorization(
+    (prefix, callers): (&str, Callers),
+    section: &Section<'_>,
+    identity: Option<&[IdentityHeader]>,
+) -> Option<Authorization> {
+    if callers == Callers::Unknown {
+        return Some(Authorization::Pass);
+    }
     if !section.has("authorization") {
-        return Some(if prefix.starts_with("/api/") { Authorization::Bearer } else { Authorization::Remove });
+        let bearer = callers == Callers::Bearer || prefix.starts_with("/api/");
+        return Some(if bearer { Authorization::Bearer } else { Authorization::Remove });
     }
     let authorization = section.choice("authorization", |text| match text {
         "bearer" => Some(Authorization::Bearer),
@@ -225,59 +271,6 @@ fn authorization(prefix: &str, section: &Section<'_>, identity: Option<&[Identit
         (Authorization::Bearer | Authorization::Remove, _) => {}
     }
     Some(authorization)
-}
-
-/// A prefix has one spelling: whole segments, no escapes, and not where the endpoints are.
-fn judge_prefix(prefix: &str, base_path: &str) -> Result<(), Wrong> {
-    if !prefix.starts_with('/') || !prefix.ends_with('/') {
-        let right = format!("`\"/{}/\"`", prefix.trim_matches('/'));
-        return Err(Wrong::new("a path prefix begins and ends with `/`")
-            .hint(format!("write {right}; it matches the path without the last `/`, too")));
-    }
-    judge_path(prefix.get(..prefix.len() - 1).unwrap_or_default())?;
-    let endpoints = format!("{base_path}/");
-    if base_path.is_empty() && prefix == "/" {
-        return Err(Wrong::new(
-            "here the application and Vestibule's own endpoints, /logout among them, would shadow each other",
-        )
-        .hint("give the route a `base_path` such as `\"/.vestibule\"`"));
-    }
-    if base_path.is_empty() {
-        let first = prefix.split('/').nth(1).unwrap_or_default();
-        if ENDPOINTS.contains(&first) {
-            return Err(Wrong::new(format!("this would shadow Vestibule's own `/{first}`"))
-                .hint("give the route a `base_path` such as `\"/.vestibule\"`"));
-        }
-    } else if prefix.starts_with(&endpoints) {
-        return Err(Wrong::new(format!("what is below the base_path `{base_path}` is Vestibule's own"))
-            .hint("choose another prefix, or another `base_path`"));
-    }
-    Ok(())
-}
-
-/// A path that can be read in one way only; it begins with `/` and does not end with it, or is empty.
-pub(super) fn judge_path(path: &str) -> Result<(), Wrong> {
-    let plain = |char: char| char.is_ascii_alphanumeric() || "-._~!$&'()*+,=:@/".contains(char);
-    if let Some(odd) = path.chars().find(|char| !plain(*char)) {
-        return Err(Wrong::new(format!("{} cannot stand in a path here", quote(&odd.to_string())))
-            .hint("paths are compared as they are: no escapes, no query, plain ASCII"));
-    }
-    if path.split('/').skip(1).any(|segment| matches!(segment, "" | "." | "..")) {
-        return Err(Wrong::new("a path has no empty segment, no `.` and no `..`"));
-    }
-    Ok(())
-}
-
-fn strippable(strip: &str, prefix: &str) -> Result<String, Wrong> {
-    let strip = strip.trim_end_matches('/');
-    if strip.is_empty() {
-        return Err(Wrong::new("there is nothing to strip").hint("leave the key out"));
-    }
-    if !prefix.starts_with(&format!("{strip}/")) {
-        return Err(Wrong::new(format!("{} is not how {} begins", quote(strip), quote(prefix)))
-            .hint("only whole segments from the front of the rule's own prefix can be stripped"));
-    }
-    Ok(strip.to_owned())
 }
 
 fn method(text: &str) -> Result<Method, Wrong> {

@@ -23,6 +23,10 @@ pub struct Provider {
     pub issuer: String,
     /// Base URL for our own calls to the provider, replacing the issuer's prefix. `http` is allowed here.
     pub backchannel: Option<String>,
+    /// Where the keys are, of a provider without metadata: its tokens can be verified, and that is all.
+    pub jwks_uri: Option<String>,
+    /// Whether opaque tokens are looked up at its introspection endpoint (RFC 7662).
+    pub introspection: bool,
     /// Tolerance when judging `exp`, `nbf` and `iat`. Default 60 s.
     pub clock_skew: Duration,
     /// PEM of additional trust anchors, as read from `ca_file`; system roots apply when absent.
@@ -71,6 +75,10 @@ impl Provider {
             let wrong = Wrong::new("tokens and the client's secret travel to the provider without TLS");
             section.cx.weaker(&section.at("backchannel"), wrong);
         }
+        let jwks_uri = section
+            .optional("jwks_uri", |section, name| section.parse(name, |text| site(text).map(|_| text.to_owned())));
+        let introspection = section.bool("introspection");
+        keys_alone(section, introspection);
         let clock_skew = clock_skew(section);
         let ca = section.certificates("ca_file");
         let signing_algs = section.nonempty("signing_algs", SigningAlg::parse);
@@ -80,12 +88,32 @@ impl Provider {
             name,
             issuer: issuer?,
             backchannel: backchannel?,
+            jwks_uri: jwks_uri?,
+            introspection: introspection?,
             clock_skew: clock_skew?,
             ca: ca?,
             signing_algs: signing_algs?,
             max_stale: max_stale?,
             required_for_ready: required_for_ready?,
         })
+    }
+}
+
+/// What needs metadata, beside a `jwks_uri`, which says that there are none.
+fn keys_alone(section: &Section<'_>, introspection: Option<bool>) {
+    if !section.has("jwks_uri") {
+        return;
+    }
+    if section.has("backchannel") {
+        let wrong = Wrong::new("a provider with `jwks_uri` is called there and nowhere else");
+        section
+            .cx
+            .error(&section.at("backchannel"), wrong.hint("drop this line, and name the internal address there"));
+    }
+    if introspection == Some(true) {
+        let wrong =
+            Wrong::new("where a provider introspects stands in its metadata, and with `jwks_uri` they are not read");
+        section.cx.error(&section.at("introspection"), wrong.hint("drop one of the two"));
     }
 }
 

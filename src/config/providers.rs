@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::keys::CLIENT;
 use super::report::{At, Wrong, nearest, quote};
 use super::section::Section;
-use super::{Client, Name, Provider};
+use super::{Client, Issuer, Name, Provider};
 
 /// One `[providers.NAME]`.
 struct Entry {
@@ -47,27 +47,21 @@ impl Providers {
 
     /// The clients that the users of a route may log in with.
     pub(super) fn clients_of(&self, route: &Section<'_>) -> Option<Vec<Arc<Client>>> {
-        let own = route.has("client_id");
-        if !own {
-            orphans(route, "a route that names `client_id` brings its whole client; else this belongs to the provider");
+        if route.has("client_id") {
+            let client = self.own_client(route)?;
+            let at = if route.has("provider") { route.at("provider") } else { route.header().clone() };
+            return can_log_in(&client.provider, route, &at).then(|| vec![client]);
         }
-        let named = self.named_by(route);
-        if own {
-            let provider = match named.as_deref() {
-                Some([(_, entry)]) => entry.provider.clone(),
-                Some([_, _, ..]) => {
-                    let wrong = Wrong::new("one client cannot log in at several providers");
-                    route
-                        .cx
-                        .error(&route.at("client_id"), wrong.hint("leave it out: each provider has its own client"));
-                    None
-                }
-                _ => None,
-            };
-            // Resolved even when there is no provider, so that its own problems are told too.
-            return Client::resolve(provider, route).map(|client| vec![Arc::new(client)]);
-        }
+        refuse_orphans(route);
+        let named = self.named_by(route)?;
         let key = if route.has("providers") { "providers" } else { "provider" };
+        let with_login = |(_, entry): &(String, &Entry)| match &entry.provider {
+            Some(provider) => can_log_in(provider, route, &route.at(key)),
+            None => true,
+        };
+        if !named.iter().all(with_login) {
+            return None;
+        }
         let client = |(name, entry): &(String, &Entry)| {
             if entry.client.is_none() {
                 let wrong = Wrong::new(format!("provider {} has no `client_id`", quote(name)));
@@ -75,7 +69,30 @@ impl Providers {
             }
             entry.client.clone().flatten()
         };
-        named?.iter().map(client).collect::<Vec<_>>().into_iter().collect()
+        named.iter().map(client).collect::<Vec<_>>().into_iter().collect()
+    }
+
+    /// The client that a route brings itself; the route has a `client_id`.
+    pub(super) fn own_client(&self, route: &Section<'_>) -> Option<Arc<Client>> {
+        let provider = match self.named_by(route).as_deref() {
+            Some([(_, entry)]) => entry.provider.clone(),
+            Some([_, _, ..]) => {
+                let wrong = Wrong::new("one client cannot be registered at several providers");
+                route.cx.error(&route.at("client_id"), wrong.hint("leave it out: each provider has its own client"));
+                None
+            }
+            _ => None,
+        };
+        // Resolved even when there is no provider, so that its own problems are told too.
+        Client::resolve(provider, route).map(Arc::new)
+    }
+
+    /// The providers of a route that accepts their tokens, each with its default client if it has one.
+    pub(super) fn issuers_of(&self, route: &Section<'_>) -> Option<Vec<Issuer>> {
+        let issuer = |(_, entry): (String, &Entry)| {
+            Some(Issuer { provider: entry.provider.clone()?, introspector: entry.client.clone().flatten() })
+        };
+        self.named_by(route)?.into_iter().map(issuer).collect()
     }
 
     /// The providers that a route names, or the only one there is.
@@ -130,6 +147,23 @@ impl Providers {
             None => wrong.hint(format!("add `[providers.{name}]`")),
         }
     }
+}
+
+/// Whether people can log in at `provider`; says so where they cannot.
+fn can_log_in(provider: &Provider, route: &Section<'_>, at: &At) -> bool {
+    if provider.jwks_uri.is_none() {
+        return true;
+    }
+    let wrong = Wrong::new(format!("nobody can log in at provider {}", quote(provider.name.as_str())));
+    let hint =
+        "with `jwks_uri` its keys are known and nothing else: its tokens can be verified, by `mode = \"verify\"`";
+    route.cx.error(at, wrong.hint(hint));
+    false
+}
+
+/// Refuses the keys of a client on a route that has none of its own.
+pub(super) fn refuse_orphans(route: &Section<'_>) {
+    orphans(route, "a route that names `client_id` brings its whole client; else this belongs to the provider");
 }
 
 /// Keys of a client where there is no client.

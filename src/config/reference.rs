@@ -43,11 +43,7 @@ impl Reference {
                 }
                 self.told.push(first.doc);
             }
-            group
-                .iter()
-                .filter(offered)
-                .filter(|key| !is_table(key))
-                .for_each(|key| self.key(key, &join(place, key.name)));
+            group.iter().filter(offered).filter(|key| !is_table(key)).for_each(|key| self.key(key));
         }
         // Tables come last: in TOML what follows a header belongs to it.
         for key in keys.iter().copied().flatten().filter(offered).filter(|key| is_table(key)) {
@@ -69,9 +65,9 @@ impl Reference {
         }
     }
 
-    fn key(&mut self, key: &Key, place: &str) {
+    fn key(&mut self, key: &Key) {
         self.text.push('\n');
-        self.comment(&format!("{}{}", key.doc, values(&key.kind, place)));
+        self.comment(&format!("{}{}", key.doc, values(&key.kind)));
         match key.need {
             Need::Required(value) | Need::Default(value) | Need::Usual(value) => {
                 self.line(&format!("{} = {value}", key.name))
@@ -113,14 +109,13 @@ impl Reference {
 }
 
 /// The values to choose from, if there is a choice.
-fn values(kind: &Kind, place: &str) -> String {
+fn values(kind: &Kind) -> String {
     match kind {
         Kind::Choice(values) => {
-            let offered = values.iter().filter(|value| !later::value(place, value)).map(|value| format!("\"{value}\""));
-            let offered: Vec<String> = offered.collect();
+            let offered: Vec<String> = values.iter().map(|value| format!("\"{value}\"")).collect();
             if offered.len() > 1 { format!(" Values: {}.", offered.join(", ")) } else { String::new() }
         }
-        Kind::Either(kinds) => kinds.iter().map(|kind| values(kind, place)).collect(),
+        Kind::Either(kinds) => kinds.iter().map(values).collect(),
         _ => String::new(),
     }
 }

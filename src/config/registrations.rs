@@ -14,6 +14,8 @@ pub struct Registration {
     pub redirect_uris: BTreeSet<String>,
     /// Where it sends the browser after a logout (OpenID Connect RP-Initiated Logout 3.1).
     pub post_logout_redirect_uris: BTreeSet<String>,
+    /// Whether it is a CLI's: a public client that may use the device authorization grant (RFC 8628 3.4).
+    pub device_flow: bool,
 }
 
 /// Every client by provider and `client_id`. `Display` prints what an operator has to type in.
@@ -25,18 +27,36 @@ pub struct Registrations(pub BTreeMap<(Name, String), Registration>);
 pub fn registrations(config: &Config) -> Registrations {
     let mut all = Registrations::default();
     for route in config.routes.values() {
-        let Mode::AuthCode(auth_code) = &route.mode;
-        for client in &auth_code.clients {
-            let registration = all.0.entry((client.provider.name.clone(), client.client_id.clone())).or_default();
-            registration.issuer.clone_from(&client.provider.issuer);
-            for site in 0..route.public_urls.len() {
-                registration.redirect_uris.extend(redirect_uri(route, auth_code, client, site));
+        match &route.mode {
+            Mode::AuthCode(auth_code) => {
+                for client in &auth_code.clients {
+                    all.of(client).add_browsers(route, auth_code, client);
+                }
             }
-            let own = route.public_urls.iter().map(|url| format!("{}{}/logout/end", url.text, route.base_path));
-            registration.post_logout_redirect_uris.extend(own);
+            Mode::Device(device) => all.of(&device.client).device_flow = true,
+            Mode::Verify(_) => {}
         }
     }
     all
+}
+
+impl Registrations {
+    fn of(&mut self, client: &Client) -> &mut Registration {
+        let registration = self.0.entry((client.provider.name.clone(), client.client_id.clone())).or_default();
+        registration.issuer.clone_from(&client.provider.issuer);
+        registration
+    }
+}
+
+impl Registration {
+    /// What a client needs at whose provider the browsers of `route` log in.
+    fn add_browsers(&mut self, route: &Route, auth_code: &AuthCode, client: &Client) {
+        for site in 0..route.public_urls.len() {
+            self.redirect_uris.extend(redirect_uri(route, auth_code, client, site));
+        }
+        let own = route.public_urls.iter().map(|url| format!("{}{}/logout/end", url.text, route.base_path));
+        self.post_logout_redirect_uris.extend(own);
+    }
 }
 
 /// The redirect URI of a login with `client` that began at the `site`th public URL of `route`.
@@ -57,6 +77,9 @@ impl fmt::Display for Registrations {
                 writeln!(formatter)?;
             }
             writeln!(formatter, "Register for client {client_id} at {provider} ({}):", registration.issuer)?;
+            if registration.device_flow {
+                writeln!(formatter, "  {:<26}device authorization (RFC 8628), public client", "grant")?;
+            }
             list(formatter, "redirect URI", &registration.redirect_uris)?;
             list(formatter, "post-logout redirect URI", &registration.post_logout_redirect_uris)?;
         }

@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use super::auth_code::Sites;
 use super::keys::PATH_RULE;
-use super::path_rule::{Surroundings, judge_path};
+use super::mode_name::ModeName;
+use super::path_rule::{Callers, ENDPOINTS, Surroundings};
+use super::prefix::judge_path;
 use super::providers::Providers;
 use super::report::{At, Wrong};
 use super::section::Section;
 use super::upstream::Upstreams;
-use super::{AuthCode, Listen, Name, Origin, PathRule, Upstream};
+use super::{AuthCode, Bearer, Device, Listen, Name, Origin, PathRule, Upstream, Verify};
 
 /// `[routes.NAME]`.
 #[derive(Debug, PartialEq, Eq)]
@@ -35,6 +36,32 @@ pub struct Route {
 pub enum Mode {
     /// Browsers log in with the authorization code flow; the session holds the tokens.
     AuthCode(Box<AuthCode>),
+    /// CLIs learn where to log in, and bring bearers of their own.
+    Device(Box<Device>),
+    /// Clients bring bearers of their own.
+    Verify(Box<Verify>),
+}
+
+impl Mode {
+    /// What bearers are held against, where they are verified.
+    #[must_use]
+    pub fn bearer(&self) -> Option<&Bearer> {
+        match self {
+            Self::AuthCode(_) => None,
+            Self::Device(device) => device.bearer.as_ref(),
+            Self::Verify(verify) => Some(&verify.bearer),
+        }
+    }
+
+    /// The identifier of the resource whose metadata RFC 9728 clients look up.
+    #[must_use]
+    pub fn resource(&self) -> Option<&str> {
+        match self {
+            Self::AuthCode(_) => None,
+            Self::Device(device) => Some(&device.resource),
+            Self::Verify(verify) => Some(&verify.resource),
+        }
+    }
 }
 
 impl Route {
@@ -59,12 +86,11 @@ impl Route {
         let name = Name::judge(name).map_err(|wrong| section.cx.error(at, wrong)).ok();
         let listen =
             if section.has("listen") { section.parse("listen", Listen::parse) } else { declared.listen.clone() };
-        let clients = declared.providers.clients_of(section);
+        let kind = section.choice("mode", ModeName::named);
+        let of_others = kind.is_some_and(|kind| kind.refuse_keys_of_others(section));
         let base_path = section.parse("base_path", base_path);
-        let public_urls = public_urls(section);
-        let several = clients.as_ref().is_some_and(|clients| clients.len() > 1);
-        let sites = Sites { public_urls: public_urls.as_deref().unwrap_or_default(), several_providers: several };
-        let auth_code = AuthCode::resolve(section, clients, &sites);
+        let public_urls = public_urls(section, kind);
+        let mode = kind.and_then(|kind| kind.resolve(section, declared, public_urls.as_deref().unwrap_or_default()));
         let groups_claim = section.parse("groups_claim", |text| match text {
             "" => Err(Wrong::new("this names no claim")),
             text => Ok(text.to_owned()),
@@ -72,25 +98,29 @@ impl Route {
         let surroundings = Surroundings {
             base_path: base_path.as_deref().unwrap_or_default(),
             groups_claim: groups_claim.as_deref().unwrap_or_default(),
+            endpoints: kind.map_or(ENDPOINTS, ModeName::endpoints),
+            callers: kind.map_or(Callers::Session, |kind| kind.callers(section)),
         };
-        let paths = paths(name.as_ref(), section, declared, &surroundings);
-        let mode = section.choice("mode", |text| (text == "auth-code").then_some(()));
-        mode?;
+        let default_prefix = if kind == Some(ModeName::Verify) { "/" } else { "/api/" };
+        let paths = paths((name.as_ref(), default_prefix), section, declared, &surroundings);
+        if of_others {
+            return None;
+        }
         Some(Self {
             name: name?,
             listen: listen?,
             public_urls: public_urls?,
             base_path: base_path?,
-            mode: Mode::AuthCode(Box::new(auth_code?)),
+            mode: mode?,
             paths: paths?,
             groups_claim: groups_claim?,
         })
     }
 }
 
-/// The path rules, longest prefix first. When the table is absent, `/api/` goes to the route's upstream.
+/// The path rules, longest prefix first. When the table is absent, the default prefix goes to the route's upstream.
 fn paths(
-    route: Option<&Name>,
+    (route, default_prefix): (Option<&Name>, &str),
     section: &Section<'_>,
     declared: &Declared,
     surroundings: &Surroundings<'_>,
@@ -113,7 +143,7 @@ fn paths(
         section.tables("paths").iter().map(|(prefix, at, table)| rule((prefix, at), table)).collect()
     } else {
         let unwritten = Section::unwritten(section.cx, &[PATH_RULE], section.header().clone());
-        vec![rule(("/api/", section.header()), &unwritten)]
+        vec![rule((default_prefix, section.header()), &unwritten)]
     };
     rules.sort_by_key(|rule| std::cmp::Reverse(rule.as_ref().map_or(0, |rule| rule.prefix.len())));
     rules.into_iter().collect()
@@ -140,7 +170,19 @@ fn base_path(text: &str) -> Result<String, Wrong> {
     judge_path(text).map(|()| text.to_owned())
 }
 
-fn public_urls(section: &Section<'_>) -> Option<Vec<Origin>> {
+/// `public_url`; on a verify route, where nobody logs in, the resource says as much.
+fn public_urls(section: &Section<'_>, mode: Option<ModeName>) -> Option<Vec<Origin>> {
+    if !section.has("public_url") {
+        if mode == Some(ModeName::Verify) && section.has("resource") {
+            // What is wrong with a resource is said where it is read.
+            let url = section.text("resource").and_then(|text| super::origin::site(&text).ok())?;
+            return Origin::of(&url).ok().map(|origin| vec![origin]);
+        }
+        let wrong = Wrong::new("`public_url` is missing").absence();
+        let hint = "add a line such as `public_url = \"https://app.example.com\"`";
+        section.cx.error(section.header(), wrong.hint(hint));
+        return None;
+    }
     let urls = section.list("public_url", |text| {
         Origin::parse(text).map_err(|wrong| match url::Url::parse(text) {
             Ok(url) if url.path() != "/" => wrong.hint("a path goes into `base_path`, or into `paths`"),

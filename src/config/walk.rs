@@ -97,19 +97,17 @@ impl Walk {
     }
 
     fn choice(&mut self, values: &[&str], text: &str, here: &Here) {
-        let offered: Vec<&str> = values.iter().copied().filter(|value| !later::value(&here.place, value)).collect();
-        if later::value(&here.place, text) {
-            self.error(&here.at, later_version(&format!("`\"{text}\"`")));
-        } else if !values.contains(&text) {
-            let key = here.at.key.rsplit('.').next().unwrap_or_default();
-            let wrong = Wrong::new(format!("`{key}` cannot be {}", quote(text)));
-            let wrong = match (nearest(text, offered.iter().copied()), offered.as_slice()) {
-                (Some(near), [_]) => wrong.hint(format!("did you mean `\"{near}\"`?")),
-                (Some(near), _) => wrong.label(one_of(&offered)).hint(format!("did you mean `\"{near}\"`?")),
-                (None, _) => wrong.hint(format!("write {}", one_of(&offered))),
-            };
-            self.error(&here.at, wrong);
+        if values.contains(&text) {
+            return;
         }
+        let key = here.at.key.rsplit('.').next().unwrap_or_default();
+        let wrong = Wrong::new(format!("`{key}` cannot be {}", quote(text)));
+        let wrong = match (nearest(text, values.iter().copied()), values) {
+            (Some(near), [_]) => wrong.hint(format!("did you mean `\"{near}\"`?")),
+            (Some(near), _) => wrong.label(one_of(values)).hint(format!("did you mean `\"{near}\"`?")),
+            (None, _) => wrong.hint(format!("write {}", one_of(values))),
+        };
+        self.error(&here.at, wrong);
     }
 
     /// A table that says where a secret is read. What is not understood in it may be the secret itself.

@@ -49,14 +49,16 @@ pub fn answer(refusal: &Refusal, asker: &Asker<'_>) -> Response<Body> {
     }
     headers.insert(VESTIBULE_ERROR, HeaderValue::from_static(reason.code()));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if reason.status() == StatusCode::UNAUTHORIZED && asker.kind == Kind::Fetch {
+    if let Some(challenge) = &refusal.challenge {
+        headers.insert(WWW_AUTHENTICATE, HeaderValue::clone(challenge));
+    } else if reason.status() == StatusCode::UNAUTHORIZED && asker.kind == Kind::Fetch {
         headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Vestibule"));
     }
     if let Some(after) = refusal.retry_after {
         headers.insert(RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
     }
     if let Some(allow) = &refusal.allow {
-        headers.insert(ALLOW, allow.clone());
+        headers.insert(ALLOW, HeaderValue::clone(allow));
     }
     for cookie in &refusal.cookies {
         headers.append(SET_COOKIE, cookie.clone());

@@ -8,6 +8,7 @@ mod from;
 pub mod page;
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderValue, StatusCode};
@@ -75,6 +76,12 @@ reasons! {
     IssuerMismatch = "issuer_mismatch", BAD_REQUEST, Caller;
     /// The callback URL was used before.
     LoginUsed = "login_used", BAD_REQUEST, Caller;
+    /// The bearer is not in the form of one, or comes more than once (RFC 6750 3.1).
+    InvalidRequest = "invalid_request", BAD_REQUEST, Caller;
+    /// There is no bearer.
+    BearerRequired = "bearer_required", UNAUTHORIZED, Caller;
+    /// The bearer has expired, is malformed or revoked, or is meant for others (RFC 6750 3.1).
+    InvalidToken = "invalid_token", UNAUTHORIZED, Caller;
     /// Nobody is logged in.
     LoginRequired = "login_required", UNAUTHORIZED, Caller;
     /// The provider says that the user must interact, or denied the login.
@@ -87,12 +94,16 @@ reasons! {
     CsrfHeaderMissing = "csrf_header_missing", FORBIDDEN, Caller;
     /// The browser logs in again and again.
     LoginLoop = "login_loop", FORBIDDEN, Caller;
+    /// The bearer lacks a scope (RFC 6750 3.1).
+    InsufficientScope = "insufficient_scope", FORBIDDEN, Caller;
     /// The user is in none of the path's groups, domains or claims.
     Forbidden = "forbidden", FORBIDDEN, Caller;
     /// The peer is not among `trusted_proxies`.
     UntrustedPeer = "untrusted_peer", FORBIDDEN, Caller;
     /// The host belongs to no route of this listener.
     HostMismatch = "host_mismatch", FORBIDDEN, Caller;
+    /// The provider has no endpoint where devices could begin (RFC 8628 4).
+    NoDeviceEndpoint = "no_device_endpoint", NOT_FOUND, Provider;
     /// No route or endpoint has this path.
     NotFound = "not_found", NOT_FOUND, Caller;
     /// The endpoint or the path rule does not know this method.
@@ -141,7 +152,9 @@ pub struct Refusal {
     /// `Retry-After`, for answers of 503.
     pub retry_after: Option<Duration>,
     /// `Allow`, for answers of 405.
-    pub allow: Option<HeaderValue>,
+    pub allow: Option<Arc<HeaderValue>>,
+    /// `WWW-Authenticate`, for those who must bring a bearer.
+    pub challenge: Option<Arc<HeaderValue>>,
     /// `Set-Cookie` values that go with the refusal, such as the clearing of a stale cookie.
     pub cookies: Vec<HeaderValue>,
 }
@@ -150,7 +163,7 @@ impl Refusal {
     /// A refusal for `reason`.
     #[must_use]
     pub const fn new(reason: Reason) -> Self {
-        Self { reason, detail: None, words: None, retry_after: None, allow: None, cookies: Vec::new() }
+        Self { reason, detail: None, words: None, retry_after: None, allow: None, challenge: None, cookies: Vec::new() }
     }
 
     /// Adds what the log should say.
@@ -164,7 +177,7 @@ impl Refusal {
     #[must_use]
     pub fn method(allowed: &'static str) -> Self {
         let mut refusal = Self::new(Reason::MethodNotAllowed);
-        refusal.allow = Some(HeaderValue::from_static(allowed));
+        refusal.allow = Some(Arc::new(HeaderValue::from_static(allowed)));
         refusal
     }
 }

@@ -151,6 +151,9 @@ fn words(reason: Reason, asker: &Asker<'_>) -> (&'static str, &'static str) {
         R::BadRedirect => {
             ("This link leads somewhere unexpected", "The address that it would send you to is not allowed here.")
         }
+        R::BearerRequired | R::InvalidToken | R::InvalidRequest | R::InsufficientScope | R::NoDeviceEndpoint => {
+            of_programs(reason)
+        }
         R::NotFound => ("There is no such page", "Check the address."),
         R::UpstreamUnreachable | R::UpstreamBroken | R::UpstreamTimeout => {
             ("The application does not answer", "Try again in a moment. If it goes on, tell whoever runs this site.")
@@ -169,5 +172,23 @@ fn words(reason: Reason, asker: &Asker<'_>) -> (&'static str, &'static str) {
         | R::UnsupportedMediaType
         | R::HeadTooLarge
         | R::UpgradeUnsupported => ("This request cannot be served", "It is not in a form that this site accepts."),
+    }
+}
+
+/// What only programs should meet, for a person who does.
+fn of_programs(reason: Reason) -> (&'static str, &'static str) {
+    match reason {
+        Reason::InsufficientScope => (
+            "The access token does not reach this far",
+            "The program that sent this request was not given the scope for it.",
+        ),
+        Reason::NoDeviceEndpoint => (
+            "The sign-in service knows no devices",
+            "Programs cannot be signed in from here. Tell whoever runs this site.",
+        ),
+        _ => (
+            "This address is for programs",
+            "Programs that call it show an access token, and this request showed none that is good here.",
+        ),
     }
 }

@@ -92,6 +92,8 @@ families! {
         "Usable keys in the provider's set.";
     jwks_fetches: IntCounter, 3 = "jwks_fetches_total", ["provider", "trigger", "result"], NONE,
         "Fetches of the provider's keys, by what caused them.";
+    jwt_verifications: IntCounter, 2 = "jwt_verifications_total", ["route", "result"], NONE,
+        "Bearer tokens judged: ok, remembered from a moment ago, or why not.";
     sessions_active: IntGauge, 1 = "sessions_active", ["store"], NONE,
         "Sessions in the store.";
     session_store_operation_duration: Histogram, 2 =

@@ -52,6 +52,7 @@ struct RouteSeries {
     in_flight: IntGauge,
     known: Known<(&'static str, StatusCode), (IntCounter, Histogram)>,
     verdicts: Known<&'static str, IntCounter>,
+    jwt_verifications: Known<&'static str, IntCounter>,
 }
 
 /// Counts something as in flight, or open, for as long as it lives.
@@ -73,6 +74,7 @@ impl RouteMetrics {
             in_flight,
             known: Known::new(),
             verdicts: Known::new(),
+            jwt_verifications: Known::new(),
         }))
     }
 
@@ -104,9 +106,16 @@ impl RouteMetrics {
         verdicts.count(result, || families.verdicts.with([route, result]), IntCounter::inc);
     }
 
+    /// Counts a bearer token that was judged; `result` is `ok`, `remembered` or why not.
+    pub fn jwt_verification(&self, result: &'static str) {
+        let RouteSeries { families, route, jwt_verifications, .. } = &*self.0;
+        jwt_verifications.count(result, || families.jwt_verifications.with([route, result]), IntCounter::inc);
+    }
+
     pub(super) fn forget(&self) {
         self.0.known.forget();
         self.0.verdicts.forget();
+        self.0.jwt_verifications.forget();
     }
 }
 

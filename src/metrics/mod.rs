@@ -206,6 +206,7 @@ mod tests {
         drop(route.in_flight());
         route.observe("proxy", StatusCode::OK, 0.001);
         route.verdict("allow");
+        route.jwt_verification("ok");
         metrics.refusal("web", "login_required");
         metrics.login_loop("web");
         metrics.upstream("api").observe(UpstreamResult::Answered(StatusCode::OK), 0.001);

@@ -1,14 +1,19 @@
 //! What we do for each kind of client: one hyper service per route.
 
 pub mod auth_code;
+mod bearer;
+mod rule;
+mod rules;
 
 use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use http::header::CONTENT_TYPE;
 use http::{HeaderName, HeaderValue, Response, request};
 use hyper::service::Service;
+use serde_json::Value;
 
 use crate::config;
 use crate::error::Refusal;
@@ -16,6 +21,11 @@ use crate::time::Timestamp;
 use crate::web::{Body, CrossSite, Kind, Wants};
 
 pub use auth_code::AuthCode;
+pub use bearer::Bearer;
+pub use rule::Rule;
+
+/// In a verdict: the bearer for the upstream, where the rule asks for one.
+const AUTHORIZATION: HeaderName = HeaderName::from_static("vestibule-authorization");
 
 /// One request that the edge has admitted and matched to a route.
 #[derive(Debug)]
@@ -70,6 +80,8 @@ pub enum Endpoint {
     LogoutGo,
     /// `logout/end`
     LogoutEnd,
+    /// `/.well-known/oauth-protected-resource`, beside `base_path` and not below it (RFC 9728 3.1)
+    ProtectedResource,
 }
 
 impl Endpoint {
@@ -106,6 +118,7 @@ impl Endpoint {
             Self::Logout => "logout",
             Self::LogoutGo => "logout_go",
             Self::LogoutEnd => "logout_end",
+            Self::ProtectedResource => "protected_resource",
         }
     }
 }
@@ -135,6 +148,8 @@ pub enum Verdict {
 pub enum Route {
     /// Browsers, with a session.
     AuthCode(Arc<AuthCode>),
+    /// Clients with bearers of their own: device and verify mode.
+    Bearer(Arc<Bearer>),
 }
 
 impl Route {
@@ -143,14 +158,16 @@ impl Route {
     pub fn config(&self) -> &Arc<config::Route> {
         match self {
             Self::AuthCode(route) => route.config(),
+            Self::Bearer(route) => route.config(),
         }
     }
 
-    /// Whose scripts may call.
+    /// Whose scripts may call; `None` where no cookie means anything, so that no other site can borrow one.
     #[must_use]
-    pub fn cross_site(&self) -> CrossSite<'_> {
+    pub fn cross_site(&self) -> Option<CrossSite<'_>> {
         match self {
-            Self::AuthCode(route) => route.cross_site(),
+            Self::AuthCode(route) => Some(route.cross_site()),
+            Self::Bearer(_) => None,
         }
     }
 
@@ -159,6 +176,7 @@ impl Route {
     pub fn login_url(&self, site: usize) -> Option<&str> {
         match self {
             Self::AuthCode(route) => route.login_url(site),
+            Self::Bearer(_) => None,
         }
     }
 
@@ -167,6 +185,7 @@ impl Route {
     pub fn login_url_back_to(&self, site: usize, here: &str) -> Option<String> {
         match self {
             Self::AuthCode(route) => route.login_url_back_to(site, here),
+            Self::Bearer(_) => None,
         }
     }
 
@@ -177,13 +196,15 @@ impl Route {
     pub async fn verdict(&self, call: &Call) -> Result<Verdict, Refusal> {
         match self {
             Self::AuthCode(route) => route.verdict(call).await,
+            Self::Bearer(route) => route.verdict(call).await,
         }
     }
 
     /// Whether clients of this place call `.json()` on an answer that they have not looked at.
     #[must_use]
     pub const fn is_unseen(&self, place: Place, method: &http::Method) -> bool {
-        matches!(method, &http::Method::POST)
+        matches!(self, Self::AuthCode(_))
+            && matches!(method, &http::Method::POST)
             && matches!(place, Place::Endpoint(Endpoint::LoginStart | Endpoint::LoginEnd | Endpoint::Logout))
     }
 }
@@ -200,6 +221,17 @@ impl Service<(Call, Body)> for Route {
                 let route = Arc::clone(route);
                 Box::pin(async move { route.serve(call, body).await })
             }
+            Self::Bearer(route) => {
+                let route = Arc::clone(route);
+                Box::pin(async move { route.serve(call, body).await })
+            }
         }
     }
+}
+
+/// 200 with JSON.
+fn json(value: &Value) -> Response<Body> {
+    let mut response = Response::new(Body::from(value.to_string()));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
 }

@@ -25,7 +25,7 @@ pub(super) struct Forbidden;
 /// Resolves names for the provider's client, and drops addresses that are out of bounds.
 #[derive(Clone, Debug)]
 pub(super) struct Guard {
-    /// Hosts of the issuer and the back channel, lower case, without brackets.
+    /// Hosts of the issuer, the back channel and `jwks_uri`, lower case, without brackets.
     written_by_operator: Arc<[String]>,
 }
 
@@ -42,7 +42,7 @@ enum Reach {
 
 impl Guard {
     pub(super) fn new(provider: &config::Provider) -> Self {
-        let urls = [Some(provider.issuer.as_str()), provider.backchannel.as_deref()];
+        let urls = [Some(provider.issuer.as_str()), provider.backchannel.as_deref(), provider.jwks_uri.as_deref()];
         let hosts = urls.into_iter().flatten().filter_map(|text| Url::parse(text).ok());
         Self { written_by_operator: hosts.filter_map(|url| url.host_str().map(bare)).collect() }
     }

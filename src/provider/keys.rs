@@ -3,10 +3,13 @@
 //! A key is kept only if it can be nothing but a public key for signatures of an algorithm that we know. What a token's
 //! header says never widens what a key is for.
 
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ParsedPublicKey, VerificationAlgorithm};
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ED25519, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256,
+    RSA_PKCS1_2048_8192_SHA384, RSA_PKCS1_2048_8192_SHA512, RSA_PSS_2048_8192_SHA256, RSA_PSS_2048_8192_SHA384,
+    RSA_PSS_2048_8192_SHA512, RsaParameters, RsaPublicKeyComponents, VerificationAlgorithm,
+};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::DecodingKey;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
@@ -21,8 +24,8 @@ const MAX_KEYS: usize = 100;
 /// Longest `kid` in bytes.
 const MAX_KID: usize = 256;
 
-/// Usable keys, never empty.
-#[derive(Debug)]
+/// Usable keys, never empty. Two are equal when they verify the same tokens.
+#[derive(Debug, PartialEq)]
 pub(super) struct KeySet {
     keys: Vec<Key>,
     /// Whether the provider published a private key; somebody must be told.
@@ -31,8 +34,9 @@ pub(super) struct KeySet {
 
 struct Key {
     kid: Option<String>,
-    algs: &'static [SigningAlg],
-    decoding: DecodingKey,
+    /// The key parsed once for each algorithm that it is for, because parsing costs a third of a verification; never
+    /// empty.
+    verifiers: Vec<(SigningAlg, ParsedPublicKey)>,
 }
 
 impl KeySet {
@@ -65,13 +69,13 @@ impl KeySet {
 
     /// The key for a token signed with `alg` by the key named `kid`; without `kid`, the only key that fits
     /// (OpenID Connect Core 10.1).
-    pub(super) fn select(&self, alg: SigningAlg, kid: Option<&str>) -> Option<&DecodingKey> {
-        let mut fitting = self.keys.iter().filter(|key| key.algs.contains(&alg));
+    pub(super) fn select(&self, alg: SigningAlg, kid: Option<&str>) -> Option<&ParsedPublicKey> {
+        let mut fitting = self.keys.iter().filter_map(|key| Some((key, key.verifier(alg)?)));
         if let Some(kid) = kid {
-            return fitting.find(|key| key.kid.as_deref() == Some(kid)).map(|key| &key.decoding);
+            return fitting.find(|(key, _)| key.kid.as_deref() == Some(kid)).map(|(_, verifier)| verifier);
         }
         match (fitting.next(), fitting.next()) {
-            (Some(only), None) => Some(&only.decoding),
+            (Some((_, only)), None) => Some(only),
             _ => None,
         }
     }
@@ -105,51 +109,60 @@ impl Key {
         if !signs {
             return Err(Unusable::Odd);
         }
-        let (family, decoding) = Self::material(jwk).ok_or(Unusable::Odd)?;
-        let algs = match jwk.get("alg") {
-            None => family,
+        let mut verifiers = Self::material(jwk).ok_or(Unusable::Odd)?;
+        match jwk.get("alg") {
+            None => {}
             Some(Value::String(name)) => {
-                let alg = algorithm(name).ok_or(Unusable::Odd)?;
-                let at = family.iter().position(|member| *member == alg).ok_or(Unusable::Odd)?;
-                family.get(at..=at).ok_or(Unusable::Odd)?
+                let only = algorithm(name).ok_or(Unusable::Odd)?;
+                verifiers.retain(|(alg, _)| *alg == only);
             }
             Some(_) => return Err(Unusable::Odd),
-        };
+        }
         let kid = match jwk.get("kid") {
             None => None,
             Some(Value::String(kid)) if plausible(kid) => Some(kid.clone()),
             Some(_) => return Err(Unusable::Odd),
         };
-        Ok(Self { kid, algs, decoding })
+        if verifiers.is_empty() { Err(Unusable::Odd) } else { Ok(Self { kid, verifiers }) }
     }
 
-    /// The algorithms of the key's type, and the key itself.
-    fn material(jwk: &Map<String, Value>) -> Option<(&'static [SigningAlg], DecodingKey)> {
+    /// The key, for each algorithm of its type.
+    fn material(jwk: &Map<String, Value>) -> Option<Vec<(SigningAlg, ParsedPublicKey)>> {
         let text = |name: &str| jwk.get(name).and_then(Value::as_str);
         match (text("kty")?, text("crv")) {
-            ("RSA", None) => Some((RSA, rsa(text("n")?, text("e")?)?)),
-            ("EC", Some("P-256")) => Some((P256, ec(text("x")?, text("y")?, &ECDSA_P256_SHA256_FIXED, 32)?)),
-            ("EC", Some("P-384")) => Some((P384, ec(text("x")?, text("y")?, &ECDSA_P384_SHA384_FIXED, 48)?)),
+            ("RSA", None) => rsa(text("n")?, text("e")?),
+            ("EC", Some("P-256")) => {
+                Some(vec![(SigningAlg::ES256, ec(text("x")?, text("y")?, &ECDSA_P256_SHA256_FIXED, 32)?)])
+            }
+            ("EC", Some("P-384")) => {
+                Some(vec![(SigningAlg::ES384, ec(text("x")?, text("y")?, &ECDSA_P384_SHA384_FIXED, 48)?)])
+            }
             ("OKP", Some("Ed25519")) => {
-                let x = text("x")?;
-                let fits = URL_SAFE_NO_PAD.decode(x).is_ok_and(|bytes| bytes.len() == 32);
-                fits.then(|| DecodingKey::from_ed_components(x).ok()).flatten().map(|key| (ED25519, key))
+                let key = coordinate(text("x")?, 32)?;
+                Some(vec![(SigningAlg::EdDSA, ParsedPublicKey::new(&ED25519, key).ok()?)])
             }
             _ => None,
         }
     }
 
-    /// Whether two keys are the same one, published twice.
+    fn verifier(&self, wanted: SigningAlg) -> Option<&ParsedPublicKey> {
+        self.verifiers.iter().find(|(alg, _)| *alg == wanted).map(|(_, verifier)| verifier)
+    }
+
+    fn algs(&self) -> impl Iterator<Item = SigningAlg> {
+        self.verifiers.iter().map(|(alg, _)| *alg)
+    }
+
+    /// Whether two keys are the same one, published twice: aws-lc keeps the encoded key.
     fn same(&self, other: &Self) -> bool {
-        use jsonwebtoken::DecodingKeyKind;
-        match (self.decoding.kind(), other.decoding.kind()) {
-            (DecodingKeyKind::SecretOrDer(a), DecodingKeyKind::SecretOrDer(b)) => a == b,
-            (
-                DecodingKeyKind::RsaModulusExponent { n: n1, e: e1 },
-                DecodingKeyKind::RsaModulusExponent { n: n2, e: e2 },
-            ) => n1 == n2 && e1 == e2,
-            _ => false,
-        }
+        let material = |key: &Self| key.verifiers.first().map(|(_, verifier)| verifier.as_ref().to_vec());
+        material(self) == material(other)
+    }
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        self.kid == other.kid && self.algs().eq(other.algs()) && self.same(other)
     }
 }
 
@@ -158,16 +171,19 @@ impl std::fmt::Debug for Key {
         formatter
             .debug_struct("Key")
             .field("kid", &self.kid)
-            .field("algs", &self.algs)
+            .field("algs", &self.algs().collect::<Vec<_>>())
             .finish_non_exhaustive()
     }
 }
 
-const RSA: &[SigningAlg] =
-    &[SigningAlg::RS256, SigningAlg::RS384, SigningAlg::RS512, SigningAlg::PS256, SigningAlg::PS384, SigningAlg::PS512];
-const P256: &[SigningAlg] = &[SigningAlg::ES256];
-const P384: &[SigningAlg] = &[SigningAlg::ES384];
-const ED25519: &[SigningAlg] = &[SigningAlg::EdDSA];
+const RSA: [(SigningAlg, &RsaParameters); 6] = [
+    (SigningAlg::RS256, &RSA_PKCS1_2048_8192_SHA256),
+    (SigningAlg::RS384, &RSA_PKCS1_2048_8192_SHA384),
+    (SigningAlg::RS512, &RSA_PKCS1_2048_8192_SHA512),
+    (SigningAlg::PS256, &RSA_PSS_2048_8192_SHA256),
+    (SigningAlg::PS384, &RSA_PSS_2048_8192_SHA384),
+    (SigningAlg::PS512, &RSA_PSS_2048_8192_SHA512),
+];
 
 fn verifies(operations: &Value) -> bool {
     operations.as_array().is_some_and(|list| list.iter().any(|operation| operation == "verify"))
@@ -182,7 +198,7 @@ fn plausible(kid: &str) -> bool {
 
 /// An RSA key of 2048 to 8192 bits with an odd public exponent above 1 (RFC 8725 3.5). The upper bounds are
 /// what the verifier takes; they keep a giant key from costing us seconds.
-fn rsa(n: &str, e: &str) -> Option<DecodingKey> {
+fn rsa(n: &str, e: &str) -> Option<Vec<(SigningAlg, ParsedPublicKey)>> {
     let modulus = URL_SAFE_NO_PAD.decode(n).ok()?;
     let leading = modulus.iter().position(|byte| *byte != 0)?;
     let significant = modulus.get(leading..)?;
@@ -191,25 +207,29 @@ fn rsa(n: &str, e: &str) -> Option<DecodingKey> {
     let value = exponent.iter().fold(0_u64, |value, byte| (value << 8) | u64::from(*byte));
     let sound = (2048..=8192).contains(&bits) && value % 2 == 1 && (3..1 << 33).contains(&value);
     let exponent = exponent.get(exponent.iter().position(|byte| *byte != 0)?..)?;
-    sound.then(|| DecodingKey::from_rsa_raw_components(significant, exponent))
+    let components = RsaPublicKeyComponents { n: significant, e: exponent };
+    let parsed = |(alg, parameters)| Some((alg, components.to_parsed_public_key(parameters).ok()?));
+    sound.then(|| RSA.into_iter().map(parsed).collect()).flatten()
 }
 
 /// A point on the curve of `verification`, whose coordinates have `size` bytes.
-fn ec(x: &str, y: &str, verification: &'static dyn VerificationAlgorithm, size: usize) -> Option<DecodingKey> {
-    let coordinate = |text: &str| URL_SAFE_NO_PAD.decode(text).ok().filter(|bytes| bytes.len() == size);
-    let point = [vec![4], coordinate(x)?, coordinate(y)?].concat();
-    ParsedPublicKey::new(verification, &point).ok()?;
-    Some(DecodingKey::from_ec_der(&point))
+fn ec(x: &str, y: &str, verification: &'static dyn VerificationAlgorithm, size: usize) -> Option<ParsedPublicKey> {
+    let point = [vec![4], coordinate(x, size)?, coordinate(y, size)?].concat();
+    ParsedPublicKey::new(verification, point).ok()
+}
+
+fn coordinate(text: &str, size: usize) -> Option<Vec<u8>> {
+    URL_SAFE_NO_PAD.decode(text).ok().filter(|bytes| bytes.len() == size)
 }
 
 /// Without keys of which a `kid` cannot choose one: two keys that are not the same, named alike, for one algorithm.
 fn without_ambiguous(keys: Vec<Key>) -> Vec<Key> {
-    let clash = |a: &Key, b: &Key| a.kid.is_some() && a.kid == b.kid && a.algs.iter().any(|alg| b.algs.contains(alg));
+    let clash = |a: &Key, b: &Key| a.kid.is_some() && a.kid == b.kid && a.algs().any(|alg| b.verifier(alg).is_some());
     let ambiguous: Vec<bool> =
         keys.iter().map(|key| keys.iter().any(|other| clash(key, other) && !key.same(other))).collect();
     let mut kept: Vec<Key> = Vec::with_capacity(keys.len());
     for (key, ambiguous) in keys.into_iter().zip(ambiguous) {
-        let repeated = kept.iter().any(|other| other.kid == key.kid && other.algs == key.algs && other.same(&key));
+        let repeated = kept.contains(&key);
         if !ambiguous && !repeated {
             kept.push(key);
         }

@@ -4,6 +4,7 @@
 //! tokens, `id_token` the rules for one kind of them; `flow`, `exchange`, `userinfo` and `leave` are a login from its
 //! first redirect to its last.
 
+mod access;
 mod claims;
 mod connect;
 mod error;
@@ -12,6 +13,7 @@ mod flow;
 mod form;
 mod guard;
 mod id_token;
+mod introspection;
 mod jwt;
 mod keys;
 mod leave;
@@ -35,6 +37,7 @@ use crate::config;
 use crate::metrics::Metrics;
 use crate::time::Clock;
 
+pub use access::{AccessClaims, Denied, Issuer, Verifier};
 pub use error::{CallbackError, Error};
 pub use exchange::{Grant, Renewal};
 pub use flow::{Ask, Attempt, Callback};

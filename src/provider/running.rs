@@ -10,14 +10,15 @@ use arc_swap::ArcSwapOption;
 use tokio::sync::{Mutex, Notify, watch};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
+use url::Url;
 
-use super::jwt::{Invalid, Unverified, Verified};
+use super::jwt::{Invalid, Signed, Unverified, Verified};
 use super::keys::KeySet;
 use super::metadata::Metadata;
 use super::pace::{Bucket, jittered, refresh_delay, retry_delay};
 use super::transport::{Limits, Operation, Transport};
 use super::{Error, Surroundings};
-use crate::config;
+use crate::config::{self, SigningAlg};
 use crate::time::Timestamp;
 
 /// How long a request waits for metadata or keys that were never fetched.
@@ -49,6 +50,8 @@ pub struct Provider {
 pub(super) struct Published {
     set: KeySet,
     at: Timestamp,
+    /// Counts the sets that differed from the one before.
+    generation: u64,
 }
 
 /// How the loop's last step went.
@@ -102,10 +105,18 @@ impl Provider {
         self.transport.clock_skew()
     }
 
-    /// Whether metadata and keys are there, and the keys not too old.
+    /// Whether metadata and keys are there, as far as the provider has them, and the keys not too old.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.metadata.load().is_some() && self.fresh_keys(self.surroundings.clock.now()).is_some()
+        let metadata = self.config.jwks_uri.is_some() || self.metadata.load().is_some();
+        metadata && self.key_generation(self.surroundings.clock.now()).is_some()
+    }
+
+    /// A number that changes with the keys; `None` while there are none to trust. What one of them verified holds only
+    /// as long as the number does.
+    #[must_use]
+    pub fn key_generation(&self, now: Timestamp) -> Option<u64> {
+        self.keys.load().as_ref().filter(|keys| self.is_fresh(keys, now)).map(|keys| keys.generation)
     }
 
     /// What the provider says about itself, if that was ever fetched.
@@ -119,25 +130,45 @@ impl Provider {
     /// # Errors
     /// [`Error::Unavailable`].
     pub async fn metadata(&self) -> Result<Arc<Metadata>, Error> {
+        if self.config.jwks_uri.is_some() {
+            return Err(Error::Unavailable("of this provider only the keys are known".to_owned()));
+        }
         self.known(|| self.metadata.load_full()).await
     }
 
-    /// Verifies the signature of a token of this issuer, with one forced look at newer keys when none fits.
+    /// Verifies the signature of a token of this issuer for us as its client, then reads it.
     pub(super) async fn verify(&self, token: &str, max_len: usize, now: Timestamp) -> Result<Verified, Unverifiable> {
         let token = Unverified::parse(token, max_len)?;
         let metadata = self.metadata().await?;
+        let (signed, _) = self.check(&token, &metadata.signing_algs, now).await?;
+        let claims = token.read()?;
+        Ok(token.verified(claims, signed))
+    }
+
+    /// Checks the signature of a token of this issuer, with one forced look at newer keys when none fits. Says of which
+    /// generation the keys are that made it.
+    pub(super) async fn check(
+        &self,
+        token: &Unverified<'_>,
+        allowed: &[SigningAlg],
+        now: Timestamp,
+    ) -> Result<(Signed, u64), Unverifiable> {
         let keys = self.known(|| self.fresh_keys(now)).await?;
-        match token.verify(&keys.set, &metadata.signing_algs) {
+        match token.check(&keys.set, allowed) {
             Err(invalid @ (Invalid::NoKey | Invalid::Signature)) => {
                 let newer = self.newer_keys(&keys, now).await.ok_or(Unverifiable::ForWantOfKeys(invalid))?;
-                Ok(token.verify(&newer.set, &metadata.signing_algs)?)
+                Ok((token.check(&newer.set, allowed)?, newer.generation))
             }
-            result => Ok(result?),
+            result => Ok((result?, keys.generation)),
         }
     }
 
     fn fresh_keys(&self, now: Timestamp) -> Option<Arc<Published>> {
-        self.keys.load_full().filter(|keys| now.since(keys.at) <= self.config.max_stale)
+        self.keys.load_full().filter(|keys| self.is_fresh(keys, now))
+    }
+
+    fn is_fresh(&self, keys: &Published, now: Timestamp) -> bool {
+        now.since(keys.at) <= self.config.max_stale
     }
 
     /// `read`, or what it gives after the loop's next step.
@@ -180,51 +211,51 @@ impl Provider {
             self.surroundings.metrics.jwks_fetch(provider, "forced", "throttled");
             return None;
         }
-        let metadata = self.metadata.load_full()?;
-        self.fetch_keys(&metadata, "forced").await.inspect_err(|error| self.failed(error)).ok()?;
+        let keys = self.keys_location()?;
+        self.fetch_keys(&keys, "forced").await.inspect_err(|error| self.failed(error)).ok()?;
         self.keys.load_full()
     }
 
     /// One turn of the loop: metadata, then keys. Returns when to come again.
     async fn turn(&self) -> Result<Duration, Error> {
-        let fetched = self.fetch_metadata().await;
-        let metadata = match &fetched {
-            Ok(metadata) => Arc::clone(metadata),
-            Err(_) => match self.metadata.load_full() {
-                // The last good one stays, and its keys are wanted all the same.
-                Some(metadata) => metadata,
-                None => return fetched.map(|_| Duration::ZERO),
-            },
-        };
-        let delay = self.fetch_keys(&metadata, "background").await?;
-        fetched.map(|_| delay)
+        let fetched = if self.config.jwks_uri.is_some() { Ok(()) } else { self.fetch_metadata().await };
+        // The last good metadata stay, and their keys are wanted all the same.
+        let Some(keys) = self.keys_location() else { return fetched.map(|()| Duration::ZERO) };
+        let delay = self.fetch_keys(&keys, "background").await?;
+        fetched.map(|()| delay)
     }
 
-    async fn fetch_metadata(&self) -> Result<Arc<Metadata>, Error> {
+    /// Where the keys are, if that is known.
+    fn keys_location(&self) -> Option<Url> {
+        match &self.config.jwks_uri {
+            Some(url) => Url::parse(url).ok(),
+            None => self.metadata.load().as_ref().map(|metadata| metadata.jwks_uri.clone()),
+        }
+    }
+
+    async fn fetch_metadata(&self) -> Result<(), Error> {
         let url = Metadata::location(&self.config).map_err(Error::Unavailable)?;
         let answer = self.transport.get(Operation::Discovery, &url).await;
         let answer = answer.map_err(|failure| failure.into_error(Operation::Discovery))?;
         let metadata = Metadata::parse(answer.body(), &self.config)
             .map_err(|rule| Error::Unavailable(format!("metadata at {url}: {rule}")))?;
-        let metadata = match self.metadata.load_full() {
-            Some(known) if *known == metadata => known,
-            _ => Arc::new(metadata),
-        };
-        self.metadata.store(Some(Arc::clone(&metadata)));
+        if self.metadata.load().as_deref() != Some(&metadata) {
+            self.metadata.store(Some(Arc::new(metadata)));
+        }
         self.progress.send_replace(Progress::default());
-        Ok(metadata)
+        Ok(())
     }
 
-    async fn fetch_keys(&self, metadata: &Metadata, trigger: &'static str) -> Result<Duration, Error> {
+    async fn fetch_keys(&self, url: &Url, trigger: &'static str) -> Result<Duration, Error> {
         let (provider, metrics) = (self.config.name.as_str(), &self.surroundings.metrics);
-        let answer = self.transport.get(Operation::Jwks, &metadata.jwks_uri).await;
+        let answer = self.transport.get(Operation::Jwks, url).await;
         let answer = answer.map_err(|failure| failure.into_error(Operation::Jwks)).inspect_err(|_| {
             metrics.jwks_fetch(provider, trigger, "error");
         })?;
         let set = KeySet::parse(answer.body()).map_err(|rule| {
             // What is bad never replaces what was good.
             metrics.jwks_fetch(provider, trigger, "unacceptable");
-            Error::Unavailable(format!("keys at {}: {rule}", metadata.jwks_uri))
+            Error::Unavailable(format!("keys at {url}: {rule}"))
         })?;
         if set.private_key_published {
             metrics.jwks_fetch(provider, trigger, "private_key");
@@ -232,7 +263,12 @@ impl Provider {
         }
         metrics.jwks_fetch(provider, trigger, "ok");
         metrics.jwks_keys(provider, set.len());
-        self.keys.store(Some(Arc::new(Published { set, at: self.surroundings.clock.now() })));
+        let generation = match self.keys.load().as_ref() {
+            Some(known) if known.set == set => known.generation,
+            Some(known) => known.generation + 1,
+            None => 0,
+        };
+        self.keys.store(Some(Arc::new(Published { set, at: self.surroundings.clock.now(), generation })));
         self.progress.send_replace(Progress::default());
         Ok(refresh_delay(answer.headers()))
     }

@@ -31,6 +31,8 @@ pub(super) fn provider(issuer: &str) -> config::Provider {
         name: Name::parse("corp").unwrap(),
         issuer: issuer.to_owned(),
         backchannel: None,
+        jwks_uri: None,
+        introspection: false,
         clock_skew: Duration::from_secs(60),
         ca: None,
         signing_algs: vec![

@@ -61,6 +61,8 @@ pub(super) enum Operation {
     Revocation,
     /// An authorization request is pushed.
     PushedAuthorization,
+    /// An opaque token is looked up.
+    Introspection,
 }
 
 impl Operation {
@@ -74,6 +76,7 @@ impl Operation {
             Self::Userinfo => "userinfo",
             Self::Revocation => "revocation",
             Self::PushedAuthorization => "par",
+            Self::Introspection => "introspection",
         }
     }
 
@@ -90,7 +93,9 @@ impl Operation {
         match self {
             Self::Token | Self::Refresh => matches!(status.as_u16(), 200 | 400 | 401 | 403),
             Self::PushedAuthorization => matches!(status.as_u16(), 201 | 400 | 401 | 403),
-            Self::Discovery | Self::Jwks | Self::Userinfo | Self::Revocation => matches!(status.as_u16(), 200),
+            Self::Discovery | Self::Jwks | Self::Userinfo | Self::Revocation | Self::Introspection => {
+                matches!(status.as_u16(), 200)
+            }
         }
     }
 
@@ -100,7 +105,9 @@ impl Operation {
             Self::Userinfo => &["application/json", "application/jwt"],
             // RFC 7009 2.2: the body means nothing.
             Self::Revocation => &[],
-            Self::Discovery | Self::Token | Self::Refresh | Self::PushedAuthorization => &["application/json"],
+            Self::Discovery | Self::Token | Self::Refresh | Self::PushedAuthorization | Self::Introspection => {
+                &["application/json"]
+            }
         }
     }
 }

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use percent_encoding::percent_decode_str;
 
-use crate::config;
+use crate::config::{self, Mode, resource_metadata_path};
 use crate::error::{Reason, Refusal};
 use crate::metrics::{Metrics, RouteMetrics};
 use crate::mode::{Endpoint, Place, Route};
@@ -28,6 +28,8 @@ struct Entry {
 
 #[derive(Debug, Default)]
 struct Host {
+    /// Exact paths where the metadata of a resource are; found before any rule, since clients look nowhere else.
+    resources: Vec<Resource>,
     prefixes: Vec<Prefix>,
     reading: Reading,
 }
@@ -39,6 +41,13 @@ struct Prefix {
     route: usize,
     site: usize,
     kind: PrefixKind,
+}
+
+#[derive(Debug)]
+struct Resource {
+    path: String,
+    route: usize,
+    site: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +112,8 @@ impl Table {
             for (site, origin) in route.config().public_urls.iter().enumerate() {
                 let host = hosts.entry(origin.host.clone()).or_default();
                 host.prefixes.extend(prefixes(route.config(), index, site));
+                let path = route.config().mode.resource().map(resource_metadata_path);
+                host.resources.extend(path.map(|path| Resource { path, route: index, site }));
             }
         }
         for host in hosts.values_mut() {
@@ -121,6 +132,11 @@ impl Table {
         let host = self
             .host(host)
             .ok_or_else(|| Refusal::new(Reason::HostMismatch).because("no route has this host"))?;
+        let resource = host.resources.iter().find(|resource| resource.path == path);
+        if let Some((resource, entry)) = resource.and_then(|found| Some((found, self.routes.get(found.route)?))) {
+            let place = Some(Place::Endpoint(Endpoint::ProtectedResource));
+            return Ok(Match { route: &entry.route, metrics: &entry.metrics, site: resource.site, place, doubt: None });
+        }
         let doubt = host.reading.refuses(path).or_else(|| host.decodes_elsewhere(path));
         let nowhere = || nowhere(doubt);
         let prefix = host.above(path).and_then(|at| host.prefixes.get(at)).ok_or_else(nowhere)?;
@@ -148,6 +164,7 @@ impl Table {
 }
 
 fn prefixes(config: &config::Route, route: usize, site: usize) -> impl Iterator<Item = Prefix> {
+    let has_endpoints = !matches!(config.mode, Mode::Verify(_));
     let endpoints = Prefix { text: config.base_path.clone(), route, site, kind: PrefixKind::Endpoints };
     let rules = config.paths.iter().enumerate().map(move |(index, rule)| Prefix {
         text: rule.prefix.trim_end_matches('/').to_owned(),
@@ -155,7 +172,7 @@ fn prefixes(config: &config::Route, route: usize, site: usize) -> impl Iterator<
         site,
         kind: PrefixKind::Rule(index),
     });
-    rules.chain([endpoints])
+    rules.chain(has_endpoints.then_some(endpoints))
 }
 
 /// Whether `path` is `prefix` itself or below it.
@@ -285,7 +302,7 @@ mod tests {
     fn px_10_a_path_that_belongs_elsewhere_once_decoded_is_refused() {
         let prefix = |text: &str| Prefix { text: text.to_owned(), route: 0, site: 0, kind: PrefixKind::Rule(0) };
         let prefixes = ["/v1.0", "/@staff", ""].map(prefix).into();
-        let host = Host { prefixes, reading: Reading::Canonical };
+        let host = Host { prefixes, reading: Reading::Canonical, ..Host::default() };
         for path in ["/v1%2e0/x", "/v1%2E0", "/%40staff/x"] {
             assert!(host.decodes_elsewhere(path).is_some(), "{path}");
         }

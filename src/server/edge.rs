@@ -17,7 +17,7 @@ use hyper::service::Service as _;
 
 use crate::config::Listen;
 use crate::error::{Asker, Reason, Refusal, answer, page};
-use crate::mode::{Call, Place};
+use crate::mode::{Call, Place, Route};
 use crate::runtime::{Current, Lasting, Match, Snapshot};
 use crate::server::Peer;
 use crate::server::complaint::{Complaints, Subject};
@@ -135,11 +135,14 @@ impl Edge {
     ) -> Response<Body> {
         let Match { route, site, .. } = visit.found;
         let rules = route.cross_site();
-        let outcome = match judge(&head, visit.kind, &rules) {
+        let judgement = rules.as_ref().map_or(Judgement::Pass(None), |rules| judge(&head, visit.kind, rules));
+        let outcome = match judgement {
             Judgement::Preflight(origin) => {
                 let mut response = Response::new(Body::Empty);
                 *response.status_mut() = StatusCode::NO_CONTENT;
-                rules.mark_preflight(&head.headers, response.headers_mut(), &origin);
+                if let Some(rules) = rules {
+                    rules.mark_preflight(&head.headers, response.headers_mut(), &origin);
+                }
                 return response;
             }
             Judgement::Refuse(why) => Err(Refusal::new(Reason::CrossSite).because(why)),
@@ -179,7 +182,9 @@ impl Edge {
         if ours {
             guard(response.headers_mut());
         }
-        rules.mark(response.headers_mut(), visit.origin.as_ref());
+        if let Some(rules) = rules {
+            rules.mark(response.headers_mut(), visit.origin.as_ref());
+        }
         response
     }
 }
@@ -212,16 +217,19 @@ fn admit<'a>(
         (None, _) => return Err(Refusal::new(Reason::BadRequest).because("no Host")),
         (Some(_), Some(_)) => return Err(Refusal::new(Reason::BadRequest).because("several Host headers")),
     };
-    if head.headers.get_all(http::header::AUTHORIZATION).iter().count() > 1 {
-        return Err(Refusal::new(Reason::BadRequest).because("several Authorization headers"));
-    }
     if host.bytes().any(|byte| byte <= b' ' || matches!(byte, b'@' | b'/' | b'\\' | b'?' | b'#')) {
         return Err(Refusal::new(Reason::BadRequest).because("Host is no host"));
     }
     let table = snapshot
         .table(listen)
         .ok_or_else(|| Refusal::new(Reason::HostMismatch).because("no route here any more"))?;
-    table.find(host, target.path())
+    let found = table.find(host, target.path())?;
+    // Where bearers are judged, this is for the judge to say in his own words (RFC 6750 3.1).
+    let judged = matches!(found.route, Route::Bearer(_));
+    if !judged && head.headers.get_all(http::header::AUTHORIZATION).iter().count() > 1 {
+        return Err(Refusal::new(Reason::BadRequest).because("several Authorization headers"));
+    }
+    Ok(found)
 }
 
 pub(super) fn is_trusted(snapshot: &Snapshot, peer: IpAddr) -> bool {

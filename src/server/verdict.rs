@@ -100,7 +100,8 @@ impl Verdicts {
         let rules = route.cross_site();
         let here = head.uri.path_and_query().filter(|_| kind == Kind::Navigation).cloned();
         let mut origin = None;
-        let outcome = match (judge(&head, kind, &rules), place) {
+        let judgement = rules.as_ref().map_or(Judgement::Pass(None), |rules| judge(&head, kind, rules));
+        let outcome = match (judgement, place) {
             (Judgement::Refuse(why), _) => Err(Refusal::new(Reason::CrossSite).because(why)),
             // Whoever answers the preflight is the app, and nobody has proved who asks.
             (Judgement::Preflight(_), _) => {
@@ -125,7 +126,9 @@ impl Verdicts {
                 let back = here.as_ref().and_then(|here| route.login_url_back_to(site, here.as_str()));
                 let login_url = back.as_deref().or_else(|| route.login_url(site));
                 let mut response = refuse(&refusal, &Asker { kind, wants, unseen: false, request_id, login_url });
-                rules.mark(response.headers_mut(), origin.as_ref());
+                if let Some(rules) = rules {
+                    rules.mark(response.headers_mut(), origin.as_ref());
+                }
                 (response, refusal.reason.code())
             }
         }

@@ -100,3 +100,48 @@ fn plain_http_stays_on_this_machine() {
         accepted(&text);
     }
 }
+
+#[test]
+fn programs_and_browsers_share_paths_and_are_told_apart_by_name() {
+    let cli = "
+[routes.cli]
+mode = \"device\"
+listen = \"127.0.0.1:9082\"
+client_id = \"cli\"
+public_url = \"https://app.example.com\"
+audiences = [\"api\"]
+upstream = \"http://127.0.0.1:8080\"
+";
+    let text = written(&format!("{PROVIDER}{WEB}{cli}"));
+    let (of_cli, of_web) = text.split_once("\t@vestibule path").unwrap();
+    assert!(of_cli.contains("\t@cli-metadata path /.well-known/oauth-protected-resource\n"), "{text}");
+    assert!(of_cli.contains("\t@cli {\n\t\tnot header User-Agent *Mozilla*\n\t\tpath /login/* "), "{text}");
+    assert_eq!(of_cli.matches("reverse_proxy 127.0.0.1:9082 {").count(), 2, "{text}");
+    assert_eq!(of_web.matches("reverse_proxy 127.0.0.1:9080 {").count(), 1, "{text}");
+    accepted(&text);
+}
+
+#[test]
+fn a_route_that_verifies_bearers_gets_its_paths_and_the_way_to_find_its_issuer() {
+    let things = "
+[routes.things]
+mode = \"verify\"
+public_url = \"https://app.example.com\"
+audiences = [\"things\"]
+resource = \"https://app.example.com/things\"
+[routes.things.paths]
+\"/things/\" = { upstream = \"http://127.0.0.1:8082\" }
+\"/asked/\" = {}
+";
+    let text = written(&format!("[server]\nverdict_listen = \"127.0.0.1:9083\"\n{PROVIDER}{WEB}{things}"));
+    let paths = text.lines().find(|line| line.contains("@vestibule path")).unwrap();
+    assert!(
+        paths.ends_with(
+            "/.well-known/oauth-protected-resource/things /things /things/* /login/* /logout \
+                             /logout/* /userinfo /user_info /claims /check_auth /session /refresh /api /api/*"
+        ),
+        "{paths}"
+    );
+    assert!(!text.contains("/asked"), "{text}");
+    accepted(&text);
+}

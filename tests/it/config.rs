@@ -205,17 +205,24 @@ fn every_choice_of_the_schema_is_understood() {
     assert!(choices.len() > 15, "{choices:?}");
     for (path, value) in choices {
         // What else the value needs is not the matter here.
-        let needs_no_secret =
-            if value == "none" { "" } else { "client_secret = { file = \"/etc/vestibule/web.secret\" }\n" };
+        let secret = match value.as_str() {
+            "none" | "device" => "",
+            _ => "client_secret = { file = \"/etc/vestibule/web.secret\" }\n",
+        };
         let table = |name: &str| if path.0 == name { format!("{} = {value:?}\n", path.1) } else { String::new() };
-        let mode = if path.1 == "mode" { "" } else { "mode = \"auth-code\"\n" };
+        let mode = match (path.1.as_str(), value.as_str()) {
+            ("mode", "auth-code") => "",
+            ("mode", _) => "audiences = [\"api\"]\n",
+            ("token_profile", _) => "mode = \"verify\"\naudiences = [\"api\"]\n",
+            _ => "mode = \"auth-code\"\n",
+        };
         let text = format!(
             "[sessions]\n{}[log]\n{}[providers.corp]\nissuer = \"https://id.example.com\"\nclient_id = \"web\"\n{}{}\
              [upstreams.api]\nurl = \"http://127.0.0.1:1\"\n{}[routes.web]\n{mode}public_url = \"https://a.example\"\n\
              upstream = \"api\"\n{}[routes.web.paths.\"/api/\"]\n{}",
             table("sessions"),
             table("log"),
-            needs_no_secret,
+            secret,
             table("providers"),
             table("upstreams"),
             table("routes"),
@@ -250,6 +257,7 @@ fn debug_output_holds_no_secret() {
     assert!(!format!("{loaded:?}").contains(SECRET));
     let client = match &loaded.config.routes.values().next().unwrap().mode {
         config::Mode::AuthCode(auth_code) => &auth_code.clients[0],
+        other => panic!("{other:?}"),
     };
     assert_eq!(client.client_secret.as_ref().unwrap().expose(), "hunter2");
 }

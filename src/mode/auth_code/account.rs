@@ -7,8 +7,9 @@ use serde_json::{Map, Value, json};
 
 use crate::config::{ClaimsShown, ClaimsSource};
 use crate::error::{Reason, Refusal};
-use crate::mode::Call;
-use crate::mode::auth_code::{AuthCode, json as json_answer};
+use crate::mode::auth_code::AuthCode;
+use crate::mode::rules;
+use crate::mode::{Call, json as json_answer};
 use crate::session::{Cause, Freshness, Session, Touch};
 use crate::web::Body;
 
@@ -136,11 +137,7 @@ impl AuthCode {
                 crate::session::claim(&from_access_token, &self.config.groups_claim)
             }
         };
-        match value {
-            Some(Value::String(group)) => vec![group.clone()],
-            Some(Value::Array(groups)) => groups.iter().filter_map(|group| group.as_str().map(str::to_owned)).collect(),
-            Some(_) | None => Vec::new(),
-        }
+        rules::groups(value)
     }
 }
 

@@ -10,10 +10,10 @@ use serde_json::json;
 use tracing::{info, warn};
 
 use crate::error::{Reason, Refusal};
-use crate::mode::Call;
 use crate::mode::auth_code::attempt::{self, Ticket};
 use crate::mode::auth_code::flights::{Claim, Flight, Landing};
-use crate::mode::auth_code::{AuthCode, Limits, Party, Shared, json as json_answer, redirect};
+use crate::mode::auth_code::{AuthCode, Limits, Party, Shared, redirect};
+use crate::mode::{Call, json as json_answer};
 use crate::provider::{self, Callback, Client};
 use crate::session::{Binding, EndKind, Handle, Selector, Session, SessionId, Touch};
 use crate::time::Timestamp;

@@ -7,9 +7,9 @@ use tracing::debug;
 
 use crate::config;
 use crate::error::{Reason, Refusal};
-use crate::mode::Call;
 use crate::mode::auth_code::attempt::{self, Ticket};
-use crate::mode::auth_code::{AuthCode, Party, html, json as json_answer, pages, redirect};
+use crate::mode::auth_code::{AuthCode, Party, html, pages, redirect};
+use crate::mode::{Call, json as json_answer};
 use crate::provider::Ask;
 use crate::web::{Body, CookieJar, Kind, Parameter, Query, ReturnTo};
 

@@ -11,8 +11,8 @@ use serde_json::json;
 use tracing::info;
 
 use crate::error::{Reason, Refusal};
-use crate::mode::Call;
-use crate::mode::auth_code::{AuthCode, html, json as json_answer, pages, redirect};
+use crate::mode::auth_code::{AuthCode, html, pages, redirect};
+use crate::mode::{Call, json as json_answer};
 use crate::provider::Client;
 use crate::session::{EndKind, Found, Selector, Touch};
 use crate::time::Timestamp;

@@ -9,7 +9,6 @@ mod loops;
 mod logout;
 mod pages;
 mod pass;
-mod rules;
 mod verdict;
 
 use std::sync::Arc;
@@ -17,14 +16,12 @@ use std::time::Duration;
 
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, LOCATION};
 use http::{Method, Response, StatusCode};
-use serde_json::Value;
 use tokio_util::task::TaskTracker;
 
 use crate::config;
 use crate::error::{Reason, Refusal};
-use crate::handoff::Upstream;
 use crate::metrics::Metrics;
-use crate::mode::{Call, Endpoint, Place, Verdict};
+use crate::mode::{Call, Endpoint, Place, Rule, Verdict};
 use crate::provider::Client;
 use crate::session::{Binding, Found, Refresher, SessionId, Sessions, Streams, Touch};
 use crate::web::{Body, CookieJar, CookieName, CrossSite, KeyRing};
@@ -58,17 +55,6 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// Used or not, it is over this long after the login.
     pub max_lifetime: Duration,
-}
-
-/// One path rule with the running upstream it leads to.
-#[derive(Debug)]
-pub struct Rule {
-    /// As configured.
-    pub config: Arc<config::PathRule>,
-    /// Where it leads.
-    pub upstream: Option<Arc<Upstream>>,
-    /// Identity headers that the upstream believes, from this rule or another; they never come from a client.
-    pub owned: Arc<[http::HeaderName]>,
 }
 
 /// A client of the route and what its sessions are bound to.
@@ -202,6 +188,7 @@ impl AuthCode {
                 | Endpoint::LogoutEnd,
                 _,
             ) => Err(Refusal::method("GET")),
+            (Endpoint::ProtectedResource, _) => Err(Reason::NotFound.into()),
         }
     }
 
@@ -239,13 +226,6 @@ impl AuthCode {
     fn url(&self, call: &Call, path: &str) -> Result<String, Refusal> {
         Ok(format!("{}{}/{path}", self.origin(call)?.text, self.config.base_path))
     }
-}
-
-/// 200 with JSON.
-fn json(value: &Value) -> Response<Body> {
-    let mut response = Response::new(Body::from(value.to_string()));
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
 }
 
 /// 200 with a page of ours.

@@ -1,26 +1,21 @@
 //! Path rules: prove who calls, judge whether they may, and hand the request on.
 
-use std::fmt::Write as _;
-use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::header::{HeaderMap, HeaderValue};
 use http::uri::PathAndQuery;
-use http::{Method, Request, Response, StatusCode};
+use http::{Request, Response, StatusCode};
 
-use crate::config::{Authorization, PathRule, Scheme, Unauthenticated};
+use crate::config::{Authorization, PathRule, Unauthenticated};
 use crate::error::{Reason, Refusal};
 use crate::handoff::Passage;
 use crate::mode::Call;
 use crate::mode::auth_code::account::stale;
-use crate::mode::auth_code::{AuthCode, Rule, redirect, rules};
+use crate::mode::auth_code::{AuthCode, redirect};
+use crate::mode::rules::{self, Caller};
 use crate::provider::Client;
 use crate::session::{Cause, Found, Freshness, Member, Session, SessionId, Touch};
 use crate::time::Timestamp;
 use crate::web::{Body, Kind, ReturnTo};
-
-/// Most addresses that are taken over from `X-Forwarded-For`: the nearest ones, which trusted proxies wrote.
-const MAX_HOPS: usize = 16;
 
 /// Who comes to a path rule.
 pub(super) enum Comer {
@@ -38,8 +33,10 @@ impl AuthCode {
         let rule = self.rules.get(index).ok_or_else(|| Refusal::new(Reason::NotFound))?;
         let upstream =
             rule.upstream.as_ref().ok_or_else(|| Refusal::new(Reason::NotFound).because("no upstream here"))?;
-        admit(&rule.config, &call)?;
-        let mut passage = self.passage(&call, rule);
+        rule.admit(&call)?;
+        let host = self.sites.get(call.site).and_then(|site| site.host.clone());
+        let mut passage = rule.passage(&call, self.config.public_urls.get(call.site), host);
+        passage.replace_cors = true;
         match self.comer(&call, &rule.config).await? {
             Comer::Member(session) => {
                 self.vouch(&rule.config, &session, &mut passage)?;
@@ -58,7 +55,7 @@ impl AuthCode {
         if let Some((found, client)) = self.caller(call, Touch::Use).await?
             && let Some(session) = self.renewed(rule, found, client, call.now).await?
         {
-            let steps_up = may_log_in && rules::lacks_acr(rule, &session);
+            let steps_up = may_log_in && rules::lacks_acr(rule, &*session);
             return Ok(if steps_up { Comer::ToLogin } else { Comer::Member(session) });
         }
         match rule.unauthenticated {
@@ -89,36 +86,13 @@ impl AuthCode {
 
     /// Judges the rule on the session's newest claims, and puts what is known of its user into the passage.
     pub(super) fn vouch(&self, rule: &PathRule, session: &Session, passage: &mut Passage) -> Result<(), Refusal> {
-        let claim = self.config.groups_claim.as_str();
-        let wants_groups =
-            !rule.allowed_groups.is_empty() || rule.identity_headers.iter().any(|header| header.claim == claim);
-        let groups = if wants_groups { self.groups(session) } else { Vec::new() };
-        if let Some(why) = rules::forbids(rule, session, &groups) {
-            return Err(Refusal::new(Reason::Forbidden).because(why));
-        }
-        let too_large = || Refusal::new(Reason::Forbidden).because("the identity headers would be too large");
-        passage.identity = rules::identity(&rule.identity_headers, session, (claim, &groups)).ok_or_else(too_large)?;
+        let groups_claim = self.config.groups_claim.as_str();
+        let groups = if rules::asks_for_groups(rule, groups_claim) { self.groups(session) } else { Vec::new() };
+        passage.identity = Caller { claims: session, groups_claim, groups: &groups }.vouch(rule)?;
         if rule.authorization == Authorization::Bearer {
             passage.authorization = Some(session.tokens.access.header());
         }
         Ok(())
-    }
-
-    fn passage(&self, call: &Call, rule: &Rule) -> Passage {
-        let scheme = self.config.public_urls.get(call.site).map(|origin| origin.scheme);
-        Passage {
-            authorization: None,
-            keep_authorization: rule.config.authorization == Authorization::Pass,
-            identity: Vec::new(),
-            owned: Arc::clone(&rule.owned),
-            forwarded_for: forwarded_for(&call.head.headers, call.peer),
-            forwarded_proto: if scheme == Some(Scheme::Http) { "http" } else { "https" },
-            forwarded_host: self.sites.get(call.site).and_then(|site| site.host.clone()),
-            strip_prefix: rule.config.strip_prefix.clone(),
-            replace_cors: true,
-            max_body: rule.config.max_body,
-            member: None,
-        }
     }
 
     /// What a stream needs to end with the session.
@@ -143,47 +117,4 @@ impl AuthCode {
         };
         Some(ReturnTo::from_config(start).with_parameters(&[("redirect", back.as_str())]))
     }
-}
-
-/// Method and CSRF header, before anybody is looked up.
-pub(super) fn admit(rule: &PathRule, call: &Call) -> Result<(), Refusal> {
-    let method = &call.head.method;
-    if matches!(method, &Method::TRACE | &Method::CONNECT) {
-        return Err(Reason::MethodNotAllowed.into());
-    }
-    if rule.methods.as_ref().is_some_and(|allowed| !allowed.contains(method)) {
-        return Err(not_allowed(rule));
-    }
-    match &rule.csrf_header {
-        Some(header) if !call.head.headers.contains_key(header) => {
-            Err(Refusal::new(Reason::CsrfHeaderMissing).because(format!("{header} is missing")))
-        }
-        Some(_) | None => Ok(()),
-    }
-}
-
-/// `X-Forwarded-For` rebuilt: what the trusted proxy says, as far as it is addresses, and the proxy itself.
-fn forwarded_for(headers: &HeaderMap, peer: Option<IpAddr>) -> Option<HeaderValue> {
-    let said = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
-    let hops = said.flat_map(|value| value.split(',')).map(str::trim);
-    // What reads as an address is passed on as it was written: there is nothing in it but digits, dots and colons.
-    let hops: Vec<&str> = hops.filter(|hop| hop.parse::<IpAddr>().is_ok()).collect();
-    let mut text = String::with_capacity(64);
-    for hop in hops.iter().skip(hops.len().saturating_sub(MAX_HOPS)) {
-        text.extend([hop, ", "]);
-    }
-    match peer {
-        // Writing to a string cannot fail.
-        Some(peer) => drop(write!(text, "{peer}")),
-        None => text.truncate(text.trim_end_matches(", ").len()),
-    }
-    HeaderValue::try_from(text).ok().filter(|value| !value.is_empty())
-}
-
-/// A 405 that lists the methods of the rule.
-fn not_allowed(rule: &PathRule) -> Refusal {
-    let allowed: Vec<&str> = rule.methods.iter().flatten().map(Method::as_str).collect();
-    let mut refusal = Refusal::new(Reason::MethodNotAllowed).because("not among the methods of this path");
-    refusal.allow = HeaderValue::from_str(&allowed.join(", ")).ok();
-    refusal
 }

@@ -19,7 +19,10 @@ const ALL: &[SigningAlg] =
 /// Parses and verifies with a set of one key.
 fn verify(signer: &Signer, token: &str) -> Result<usize, Invalid> {
     let keys = KeySet::parse(&set(std::slice::from_ref(&signer.jwk))).unwrap();
-    Unverified::parse(token, 8192)?.verify(&keys, ALL).map(|verified| verified.claims.len())
+    let token = Unverified::parse(token, 8192)?;
+    let signed = token.check(&keys, ALL)?;
+    let claims = token.read()?;
+    Ok(token.verified(claims, signed).claims.len())
 }
 
 #[test]

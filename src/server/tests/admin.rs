@@ -19,6 +19,8 @@ fn provider(name: &str, required_for_ready: bool) -> (Name, Arc<config::Provider
         // Nobody listens there.
         issuer: "http://127.0.0.1:1/".to_owned(),
         backchannel: None,
+        jwks_uri: None,
+        introspection: false,
         clock_skew: Duration::from_secs(60),
         ca: None,
         signing_algs: vec![SigningAlg::RS256],

@@ -50,6 +50,8 @@ impl Script {
                 name: Name::parse("corp").unwrap(),
                 issuer: issuer.to_owned(),
                 backchannel: None,
+                jwks_uri: None,
+                introspection: false,
                 clock_skew: Duration::from_secs(60),
                 ca: None,
                 signing_algs: vec![
