@@ -11,6 +11,7 @@
 
 mod account;
 mod architecture;
+mod bearer;
 mod caddies;
 mod caddyfile;
 mod callback;
