@@ -1,5 +1,6 @@
 //! Clients that bring bearer tokens of their own: device and verify mode, proxied and as verdicts.
 
+mod device;
 mod discovery;
 mod keys;
 mod rules;
