@@ -1,6 +1,6 @@
 //! The oracle of leaks (G3): after each story every secret is searched for, in every form, wherever it must not be.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 
 use base64::Engine as _;
@@ -71,9 +71,14 @@ impl Watched {
 pub struct Search {
     secrets: Vec<Watched>,
     patterns: Vec<Pattern>,
-    /// Patterns by their first two bytes.
-    starts: Vec<Vec<usize>>,
+    /// Patterns by their first bytes.
+    starts: HashMap<[u8; START], Vec<usize>>,
+    /// Whether any pattern begins with these two bytes: most places of a text are done with after this look.
+    pairs: Vec<bool>,
 }
+
+/// How many first bytes patterns are found by; none is shorter.
+const START: usize = 8;
 
 /// One way to write one secret.
 struct Pattern {
@@ -87,16 +92,17 @@ impl Search {
     pub fn new(secrets: Vec<Watched>) -> Self {
         let mut patterns = Vec::new();
         // What is shorter is no secret, but a test's way to ask with an odd value.
-        for (secret, watched) in secrets.iter().enumerate().filter(|(_, watched)| watched.value.len() >= 8) {
+        for (secret, watched) in secrets.iter().enumerate().filter(|(_, watched)| watched.value.len() >= START) {
             for (form, text) in forms(&watched.value) {
                 patterns.push(Pattern { secret, form, bytes: text.into_bytes() });
             }
         }
-        let mut starts = vec![Vec::new(); 1 << 16];
+        let (mut starts, mut pairs) = (HashMap::<_, Vec<usize>>::new(), vec![false; 1 << 16]);
         for (number, pattern) in patterns.iter().enumerate() {
-            starts[start_of(&pattern.bytes)].push(number);
+            starts.entry(*pattern.bytes.first_chunk().unwrap()).or_default().push(number);
+            pairs[pair_of(&pattern.bytes)] = true;
         }
-        Self { secrets, patterns, starts }
+        Self { secrets, patterns, starts, pairs }
     }
 
     /// What is found in `text` outside its home, with its surroundings; the first find of each secret.
@@ -104,8 +110,8 @@ impl Search {
         let bytes = text.as_bytes();
         let mut found = Vec::new();
         let mut known = BTreeSet::new();
-        for at in 0..bytes.len().saturating_sub(1) {
-            for number in &self.starts[start_of(&bytes[at..])] {
+        for (at, start) in bytes.windows(START).enumerate().filter(|(_, start)| self.pairs[pair_of(start)]) {
+            for number in self.starts.get(start).into_iter().flatten() {
                 let pattern = &self.patterns[*number];
                 let secret = &self.secrets[pattern.secret];
                 let here = bytes[at..].starts_with(&pattern.bytes);
@@ -121,8 +127,8 @@ impl Search {
     }
 }
 
-/// The index of a pattern or text by its first two bytes.
-fn start_of(bytes: &[u8]) -> usize {
+/// The first two bytes as a number.
+fn pair_of(bytes: &[u8]) -> usize {
     usize::from(bytes[0]) << 8 | usize::from(bytes[1])
 }
 
