@@ -58,6 +58,8 @@ pub(super) struct Published {
 #[derive(Clone, Debug, Default)]
 struct Progress {
     failed: Option<(Instant, String)>,
+    /// Why the last look at the keys, by the loop or forced, found none that can be used.
+    keys_failed: Option<String>,
 }
 
 impl Provider {
@@ -156,7 +158,7 @@ impl Provider {
         let keys = self.known(|| self.fresh_keys(now)).await?;
         match token.check(&keys.set, allowed) {
             Err(invalid @ (Invalid::NoKey | Invalid::Signature)) => {
-                let newer = self.newer_keys(&keys, now).await.ok_or(Unverifiable::ForWantOfKeys(invalid))?;
+                let newer = self.newer_keys(&keys, now).await.map_err(|why| why.about(invalid))?;
                 Ok((token.check(&newer.set, allowed)?, newer.generation))
             }
             result => Ok((result?, keys.generation)),
@@ -195,25 +197,25 @@ impl Provider {
         }
     }
 
-    /// A key set newer than `tried`, fetched now if nobody else just did. `None`: there is none, or it was asked for
-    /// too often; either way the token stays unverified (JV-14).
-    async fn newer_keys(&self, tried: &Arc<Published>, now: Timestamp) -> Option<Arc<Published>> {
+    /// A key set newer than `tried`, fetched now if nobody else just did. However it ends, the token stays unverified
+    /// without one (JV-14).
+    async fn newer_keys(&self, tried: &Arc<Published>, now: Timestamp) -> Result<Arc<Published>, NoNewer> {
         let arrived = Instant::now();
         let mut bucket = self.forced.lock().await;
-        let current = self.keys.load_full().filter(|current| !Arc::ptr_eq(current, tried));
-        if current.is_some() {
-            return current;
+        if let Some(current) = self.keys.load_full().filter(|current| !Arc::ptr_eq(current, tried)) {
+            return Ok(current);
         }
         // A fetch that failed while this one waited in line is its answer, too.
         let failed = self.progress.borrow().failed.as_ref().is_some_and(|(at, _)| *at >= arrived);
         let provider = self.config.name.as_str();
         if failed || !bucket.take(now) {
             self.surroundings.metrics.jwks_fetch(provider, "forced", "throttled");
-            return None;
+            return Err(self.progress.borrow().keys_failed.clone().map_or(NoNewer::Throttled, NoNewer::OutOfReach));
         }
-        let keys = self.keys_location()?;
-        self.fetch_keys(&keys, "forced").await.inspect_err(|error| self.failed(error)).ok()?;
-        self.keys.load_full()
+        let keys = self.keys_location().ok_or(NoNewer::Throttled)?;
+        let fetched = self.fetch_keys(&keys, "forced").await.inspect_err(|error| self.failed(error));
+        fetched.map_err(|error| NoNewer::OutOfReach(why(&error)))?;
+        self.keys.load_full().ok_or(NoNewer::Throttled)
     }
 
     /// One turn of the loop: metadata, then keys. Returns when to come again.
@@ -242,11 +244,16 @@ impl Provider {
         if self.metadata.load().as_deref() != Some(&metadata) {
             self.metadata.store(Some(Arc::new(metadata)));
         }
-        self.progress.send_replace(Progress::default());
+        self.progress.send_modify(|progress| progress.failed = None);
         Ok(())
     }
 
     async fn fetch_keys(&self, url: &Url, trigger: &'static str) -> Result<Duration, Error> {
+        let fetched = self.fetch_key_set(url, trigger).await;
+        fetched.inspect_err(|error| self.progress.send_modify(|progress| progress.keys_failed = Some(why(error))))
+    }
+
+    async fn fetch_key_set(&self, url: &Url, trigger: &'static str) -> Result<Duration, Error> {
         let (provider, metrics) = (self.config.name.as_str(), &self.surroundings.metrics);
         let answer = self.transport.get(Operation::Jwks, url).await;
         let answer = answer.map_err(|failure| failure.into_error(Operation::Jwks)).inspect_err(|_| {
@@ -274,12 +281,36 @@ impl Provider {
     }
 
     fn failed(&self, error: &Error) {
-        // Whoever waits is told by an `Unavailable` of its own, which says so once.
-        let why = match error {
-            Error::Unavailable(why) => why.clone(),
-            error => error.to_string(),
-        };
-        self.progress.send_replace(Progress { failed: Some((Instant::now(), why)) });
+        self.progress.send_modify(|progress| progress.failed = Some((Instant::now(), why(error))));
+    }
+}
+
+/// The cause alone: whoever waits is told by an `Unavailable` of its own, which says so once.
+fn why(error: &Error) -> String {
+    match error {
+        Error::Unavailable(why) => why.clone(),
+        error => error.to_string(),
+    }
+}
+
+/// Why there is no newer key set.
+enum NoNewer {
+    /// It was asked for too often. What was there at the last look is what there is.
+    Throttled,
+    /// The last look found nothing that could be read, for this cause.
+    OutOfReach(String),
+}
+
+impl NoNewer {
+    /// What follows for a token that the known keys find invalid. One that names a key which nobody could look up may be
+    /// as good as any, and only one that a known key contradicts is bad.
+    fn about(self, invalid: Invalid) -> Unverifiable {
+        match (self, invalid) {
+            (Self::OutOfReach(why), Invalid::NoKey) => {
+                Error::Unavailable(format!("{invalid}, and newer keys could not be had: {why}")).into()
+            }
+            _ => Unverifiable::ForWantOfKeys(invalid),
+        }
     }
 }
 

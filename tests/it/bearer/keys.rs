@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use http::StatusCode;
 use serde_json::json;
-use vestibule::demo::provider::{Endpoint, JwtMutation};
+use vestibule::demo::provider::{Endpoint, JwtMutation, Kind, Mutation, SignWith};
 
-use super::{call, fresh_token, token, usual, verdict};
+use super::{call, fresh_token, header, status, token, usual, verdict};
 use crate::world::{Edit, World};
 
 async fn verifications(world: &World, result: &str) -> f64 {
@@ -74,7 +75,7 @@ async fn jv_16_b37_keys_that_cannot_be_had_are_nobodys_fault_who_calls() {
     let (live, long) = (fresh_token(&world), JwtMutation::SetClaim("exp", json!(world.clock.now().unix() + 9000)));
     let refused = call(&world, &live).await.refused(503, "provider_unavailable");
     assert!(refused.header("retry-after").is_some() && refused.header("www-authenticate").is_none());
-    assert_eq!(super::status(&verdict(&world, "/x", &[format!("Authorization: Bearer {live}")]).await), 503);
+    assert_eq!(status(&verdict(&world, "/x", &[format!("Authorization: Bearer {live}")]).await), 503);
     // Cold: nothing was ever fetched.
     world.restart().await;
     world.add_host("api.test", false).await;
@@ -86,6 +87,49 @@ async fn jv_16_b37_keys_that_cannot_be_had_are_nobodys_fault_who_calls() {
     while call(&world, &fresh_token(&world)).await.status != 200 {
         assert!(begun.elapsed() < Duration::from_secs(10), "the provider is back, and nobody noticed");
     }
+    world.finish().await;
+}
+
+/// JV-14, JV-16; K04, K20: who signed with a key that may be newer than ours is told to come again, not that the token is
+/// bad, however often somebody asks; what the known keys can judge is judged.
+#[tokio::test]
+async fn jv_14_jv_16_a_key_that_cannot_be_looked_up_is_nobodys_fault_who_calls() {
+    let world = usual().await;
+    call(&world, &fresh_token(&world)).await.is(200);
+    let unknown = || token(&world, &[JwtMutation::SetHeader("kid", json!(crate::world::unique()))]);
+    let broken = Mutation::always(Endpoint::Jwks, Kind::Status(StatusCode::INTERNAL_SERVER_ERROR));
+    for down in [true, false] {
+        match down {
+            true => world.provider.go_down().await.unwrap(),
+            false => world.provider.mutate(broken.clone()),
+        }
+        let before = world.provider.count(Endpoint::Jwks);
+        // More than may force a look.
+        for _ in 0..6 {
+            let refused = call(&world, &unknown()).await.refused(503, "provider_unavailable");
+            assert!(refused.header("retry-after").is_some() && refused.header("www-authenticate").is_none());
+        }
+        let asked = verdict(&world, "/things/1", &[format!("Authorization: Bearer {}", unknown())]).await;
+        assert_eq!((status(&asked), header(&asked, "retry-after")), (503, Some("5")), "{asked}");
+        assert!(world.provider.count(Endpoint::Jwks) - before <= 3);
+        call(&world, &fresh_token(&world)).await.is(200);
+        let forged = token(&world, &[JwtMutation::Sign(SignWith::Stranger)]);
+        call(&world, &forged).await.refused(401, "invalid_token");
+        match down {
+            true => world.provider.come_up().unwrap(),
+            false => world.provider.clear_mutations(),
+        }
+        world.clock.shift(120);
+        call(&world, &unknown()).await.refused(401, "invalid_token");
+        // And the answer stays this when it may not look again.
+        for _ in 0..4 {
+            call(&world, &unknown()).await.refused(401, "invalid_token");
+        }
+        world.clock.shift(120);
+    }
+    world.provider.rotate_keys().unwrap();
+    call(&world, &fresh_token(&world)).await.is(200);
+    assert!(verifications(&world, "unavailable").await >= 14.0);
     world.finish().await;
 }
 
