@@ -21,7 +21,7 @@ use crate::mode::auth_code::{AuthCode, Departures, Limits, Logins, Shared};
 use crate::mode::{Bearer, Route, Rule};
 use crate::provider::{Client, Issuer, Provider, Surroundings, Verifier};
 use crate::session::{EndHook, FileOptions, Memory, Refresher, Sessions, Streams};
-use crate::time::{Clock, Timestamp};
+use crate::time::Clock;
 use crate::web::KeyRing;
 
 pub use table::{Match, Table};
@@ -116,8 +116,6 @@ impl Current {
 pub struct Snapshot {
     /// What it was built from.
     pub config: Arc<Config>,
-    /// When it was built.
-    pub built_at: Timestamp,
     /// The routes of each listener.
     tables: HashMap<Listen, Table>,
     /// Each route by itself, for verdicts.
@@ -158,7 +156,7 @@ impl Snapshot {
         let Parts { providers, upstreams, .. } = parts;
         let metrics = &lasting.metrics;
         let tables = routes.into_iter().map(|(listen, routes)| (listen, Table::new(routes, metrics))).collect();
-        Ok(Self { built_at: lasting.clock.now(), tables, verdicts, keys, providers, upstreams, config })
+        Ok(Self { tables, verdicts, keys, providers, upstreams, config })
     }
 
     /// The listeners that this configuration needs for its routes.

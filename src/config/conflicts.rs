@@ -41,18 +41,24 @@ pub(super) fn find(server: &Section<'_>, resolved: Option<&Server>, routes: &[(A
 /// The listeners that are not for routes: key, what they serve, address.
 fn special(server: &Server) -> impl Iterator<Item = (&'static str, &'static str, &Listen)> {
     let metrics = server.metrics_listen.iter().map(|listen| ("metrics_listen", "metrics", listen));
-    metrics.chain(server.verdict_listen.iter().map(|listen| ("verdict_listen", "verdicts", listen)))
+    let verdicts = server.verdict_listen.iter().map(|listen| ("verdict_listen", "verdicts", listen));
+    metrics
+        .chain(verdicts)
+        .chain(server.control.iter().map(|control| ("control", "control", &control.listen)))
 }
 
-/// Verdicts and metrics have different readers; and who may ask for verdicts must be said when others could.
+/// Metrics, verdicts and control have different readers; and who may ask for verdicts must be said when others could.
 fn own_listeners(server: &Section<'_>, resolved: &Server) {
-    let Some(verdicts) = &resolved.verdict_listen else { return };
-    if resolved.metrics_listen.as_ref() == Some(verdicts) && !is_any_port(verdicts) {
-        let wrong = Wrong::new("verdicts and metrics would share one listener")
-            .also(server.at("metrics_listen"), "the other one");
-        server.cx.error(&server.at("verdict_listen"), wrong.hint("give each its own"));
+    let own: Vec<_> = special(resolved).collect();
+    for (index, (key, what, listen)) in own.iter().enumerate() {
+        let before = own.iter().take(index).find(|(_, _, other)| other == listen && !is_any_port(listen));
+        if let Some((other, others, _)) = before {
+            let wrong = Wrong::new(format!("{what} and {others} would share one listener"))
+                .also(server.at(other), "the other one");
+            server.cx.error(&server.at(key), wrong.hint("give each its own"));
+        }
     }
-    if !verdicts.is_local() && !server.has("trusted_proxies") {
+    if resolved.verdict_listen.as_ref().is_some_and(|listen| !listen.is_local()) && !server.has("trusted_proxies") {
         let wrong = Wrong::new("other machines can reach this listener, and nothing says which of them is Caddy");
         let hint = "set `trusted_proxies` in `[server]` to Caddy's address, or listen on loopback or a unix socket";
         server.cx.error(&server.at("verdict_listen"), wrong.hint(hint));

@@ -59,13 +59,14 @@ const SERVER: &[Key] = &[
         "control",
         Text,
         Optional("\"unix:/run/vestibule/control.sock\""),
-        "Where /-/reload, /-/config and /-/sessions answer; a socket gets mode 0600, a TCP address needs control_token.",
+        "Where operators act on the running process: POST /-/reload, GET /-/config. A socket gets mode 0600, a TCP \
+         address needs control_token. Absent: nowhere. Never for a proxy.",
     ),
     key(
         "control_token",
         Secret,
         Optional("{ file = \"/etc/vestibule/control.token\" }"),
-        "The bearer token that control asks for.",
+        "The bearer token that control asks for, 32 bytes or more: `vestibule keygen` makes one.",
     ),
     key(
         "trusted_proxies",

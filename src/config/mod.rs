@@ -62,7 +62,7 @@ pub use registrations::{Registration, Registrations, redirect_uri, registrations
 pub use report::{Problem, Report, Severity, Sources};
 pub use route::{Mode, Route};
 pub use secret::Secret;
-pub use server::{Listen, Log, LogFormat, Server};
+pub use server::{Control, Listen, Log, LogFormat, Server};
 pub use sessions::{Sessions, Store};
 pub use starter::{NewFile, Starter, WriteError};
 pub use upstream::{Target, Upstream, UpstreamHost};

@@ -184,6 +184,30 @@ impl Report {
         &self.problems
     }
 
+    /// The config file's text with every secret cut out.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        self.text.as_str()
+    }
+
+    /// What is wrong in one line, for where a whole report has no room; empty when nothing is.
+    #[must_use]
+    pub fn headline(&self) -> String {
+        let Some(first) = self.problems.first().filter(|problem| problem.severity == Severity::Error) else {
+            return String::new();
+        };
+        let line = first.at.span.as_ref().map(|span| {
+            let before = self.text.as_str().get(..self.text.span(span).start).unwrap_or_default();
+            format!(":{}", 1 + before.matches('\n').count())
+        });
+        let key = if first.key().is_empty() { String::new() } else { format!("{}: ", first.key()) };
+        let more = match self.count(Severity::Error) {
+            1 => String::new(),
+            count => format!(" (and {} more)", count - 1),
+        };
+        format!("{}{}: {key}{}{more}", self.file, line.unwrap_or_default(), first.message())
+    }
+
     /// Whether something forbids to use the config.
     #[must_use]
     pub fn has_errors(&self) -> bool {

@@ -90,6 +90,12 @@ impl Section<'_> {
         keys.map(Option::unwrap_or_default)
     }
 
+    /// A token that callers must know, as hard to guess as a key; `Some(None)` when it is absent.
+    pub(super) fn token(&self, name: &str) -> Option<Option<Secret>> {
+        let Some(token) = self.secret(name)? else { return Some(None) };
+        long_enough(self.cx, token, ("this token", &self.at(name))).map(Some)
+    }
+
     /// The key for sealing in the file at `path`, which nobody named but `name` implies; `Some(None)` when there is no
     /// such file.
     pub(super) fn sealing_key_at(&self, path: &Path, name: &str) -> Option<Option<Secret>> {

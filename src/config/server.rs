@@ -8,6 +8,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use tracing_subscriber::EnvFilter;
 
+use super::Secret;
 use super::report::{Wrong, quote};
 use super::section::Section;
 
@@ -20,8 +21,19 @@ pub struct Server {
     pub verdict_listen: Option<Listen>,
     /// Peers that may speak to the listeners of routes; all others get 403. Peers on a unix socket always may.
     pub trusted_proxies: Vec<IpNet>,
+    /// Where operators act on the process; absent: they cannot.
+    pub control: Option<Control>,
     /// How long requests in flight may take to finish after SIGTERM. Default 30 s.
     pub drain_timeout: Duration,
+}
+
+/// `server.control` and `server.control_token`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Control {
+    /// Where it listens.
+    pub listen: Listen,
+    /// The bearer token that it asks for. On TCP there always is one.
+    pub token: Option<Secret>,
 }
 
 /// Where to listen: `127.0.0.1:9080`, `[::1]:9080` or `unix:/run/vestibule/app.sock`.
@@ -77,13 +89,43 @@ impl Server {
             let wrong = Wrong::new("every machine that reaches a listener is trusted to say who the client is");
             section.cx.warn(&section.at("trusted_proxies"), wrong.hint("name Caddy's address"));
         }
+        let control = Control::resolve(section);
         let drain_timeout = section.duration_or_zero("drain_timeout");
         Some(Self {
             metrics_listen: metrics_listen?,
             verdict_listen: verdict_listen?,
+            control: control?,
             trusted_proxies: trusted_proxies?,
             drain_timeout: drain_timeout?,
         })
+    }
+}
+
+impl Control {
+    /// `Some(None)`: there is none.
+    fn resolve(section: &Section<'_>) -> Option<Option<Self>> {
+        let listen = section.optional("control", |section, name| section.parse(name, Listen::parse));
+        let token = section.token("control_token")?;
+        let at = section.at("control");
+        let Some(listen) = listen? else {
+            if token.is_some() {
+                let wrong = Wrong::new("nobody asks for this token");
+                section.cx.warn(&section.at("control_token"), wrong.hint("set `control`, or remove the token"));
+            }
+            return Some(None);
+        };
+        if matches!(listen, Listen::Tcp(_)) && token.is_none() {
+            let wrong = Wrong::new("every program of this machine could act on this process");
+            let hint = "set `control_token = { file = \"/etc/vestibule/control.token\" }`, or listen on a socket, \
+                        `\"unix:/run/vestibule/control.sock\"`";
+            section.cx.error(&at, wrong.hint(hint));
+            return None;
+        }
+        if !listen.is_local() {
+            let wrong = Wrong::new("other machines can reach this listener, and its token travels without TLS");
+            section.cx.warn(&at, wrong.hint("listen on loopback or on a unix socket"));
+        }
+        Some(Some(Self { listen, token }))
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
@@ -18,7 +18,7 @@ use tracing::{error, info, warn};
 use crate::config::{self, Listen, Log, Report, Severity};
 use crate::mode::auth_code::Shared;
 use crate::runtime::{Current, Lasting, Snapshot};
-use crate::server::{Admin, Listeners, Readiness};
+use crate::server::{Admin, Asked, Control, Listeners, Readiness, Reload, Standing};
 use crate::session;
 use crate::time::Clock;
 use watch::{POLL, Watch};
@@ -78,6 +78,7 @@ struct House {
     current: Current,
     lasting: Lasting,
     readiness: Arc<Readiness>,
+    standing: Arc<Standing>,
     listeners: Mutex<Listeners>,
     stop: CancellationToken,
 }
@@ -99,8 +100,10 @@ impl Sidecar {
         lasting.adopt(&snapshot);
         let current = Current::new(snapshot);
         let readiness = Arc::new(Readiness::default());
-        let admin = Admin::new(current.clone(), lasting.clone(), Arc::clone(&readiness));
-        let mut listeners = Listeners::new(current.clone(), lasting.clone(), admin);
+        let standing = Arc::new(Standing::new(config_path.clone(), &loaded.report, lasting.clock.now()));
+        let admin = Admin::new(current.clone(), lasting.clone(), Arc::clone(&readiness), Arc::clone(&standing));
+        let (control, asked) = Control::new(current.clone(), lasting.clone(), Arc::clone(&standing));
+        let mut listeners = Listeners::new(current.clone(), lasting.clone(), (admin, control));
         let prepared = listeners
             .prepare(&current.load())
             .await
@@ -114,11 +117,12 @@ impl Sidecar {
             current,
             lasting,
             readiness,
+            standing,
             listeners: Mutex::new(listeners),
             stop: CancellationToken::new(),
         });
         let loops = TaskTracker::new();
-        loops.spawn(follow(Arc::clone(&house), followed));
+        loops.spawn(follow(Arc::clone(&house), followed, asked));
         loops.spawn(sweep(Arc::clone(&house)));
         loops.spawn(watch_streams(Arc::clone(&house)));
         info!(config = %house.config_path.display(), version = env!("CARGO_PKG_VERSION"), poll_seconds = POLL.as_secs(), "started");
@@ -198,21 +202,30 @@ impl Followed {
 }
 
 /// Follows the configuration until the process stops.
-async fn follow(house: Arc<House>, mut followed: Followed) {
+async fn follow(house: Arc<House>, mut followed: Followed, mut asked: mpsc::Receiver<Asked>) {
     let mut watch = Watch::new();
     let mut hangup = signal(SignalKind::hangup()).inspect_err(|error| warn!(%error, "SIGHUP is not heard")).ok();
+    let mut waiting: Vec<Asked> = Vec::new();
     loop {
         watch.arm(&followed.files);
-        house.reload(&mut followed).await;
+        let mut outcome = house.reload(&mut followed).await;
         // What was read may name further files: they are watched before anybody waits for them, and read once more for
         // what fell between.
         if watch.arm(&followed.files) {
-            house.reload(&mut followed).await;
+            outcome = outcome.then(house.reload(&mut followed).await);
+        }
+        // Whoever asked while the files were read is answered by the next turn: they may have changed since.
+        for tell in waiting.drain(..) {
+            let _ = tell.send(outcome.clone());
         }
         tokio::select! {
             () = watch.changed() => {}
             () = heard(hangup.as_mut()) => info!("SIGHUP: reading the configuration"),
+            Some(tell) = asked.recv() => waiting.push(tell),
             () = house.stop.cancelled() => return,
+        }
+        while let Ok(tell) = asked.try_recv() {
+            waiting.push(tell);
         }
     }
 }
@@ -258,13 +271,13 @@ async fn watch_streams(house: Arc<House>) {
 
 impl House {
     /// Reads the files; where they say something new, it serves when this returns, or the log says why not.
-    async fn reload(&self, followed: &mut Followed) {
+    async fn reload(&self, followed: &mut Followed) -> Reload {
         let begun = Instant::now();
         let loaded = match config::load(&self.config_path, &config::System) {
             Ok(loaded) => loaded,
             Err(report) => {
                 followed.watch(&self.config_path, &report);
-                return self.refuse(report.render(Severity::Error, false), followed);
+                return self.refuse((report.headline(), report.render(Severity::Error, false)), followed);
             }
         };
         followed.watch(&self.config_path, &loaded.report);
@@ -272,9 +285,10 @@ impl House {
         if fingerprint == followed.serving {
             if followed.refused.take().is_some() {
                 info!("the refused edit was taken back");
+                self.standing.is_as_written();
                 self.lasting.metrics.config_reload("unchanged", self.lasting.clock.now());
             }
-            return;
+            return Reload::Unchanged;
         }
         let config = Arc::new(loaded.config);
         match self.apply(&config).await {
@@ -282,11 +296,14 @@ impl House {
                 followed.serving = fingerprint;
                 followed.refused = None;
                 warn_of(&loaded.report);
+                self.standing.serves(&loaded.report, self.lasting.clock.now());
                 self.lasting.metrics.config_reload("success", self.lasting.clock.now());
                 let milliseconds = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-                info!(milliseconds, routes = config.routes.len(), "configuration reloaded");
+                let path = self.config_path.display();
+                info!(config = %path, milliseconds, routes = config.routes.len(), "configuration reloaded");
+                Reload::Served
             }
-            Err(why) => self.refuse(why, followed),
+            Err(why) => self.refuse((why.clone(), why), followed),
         }
     }
 
@@ -323,12 +340,15 @@ impl House {
         }
     }
 
-    fn refuse(&self, why: String, followed: &mut Followed) {
+    /// Says once why an edit does not serve: in a line where operators look, and whole in the log.
+    fn refuse(&self, (headline, why): (String, String), followed: &mut Followed) -> Reload {
         if followed.refused.as_ref() != Some(&why) {
             error!(config = %self.config_path.display(), report = %why, "configuration refused, the old one stays");
+            self.standing.refuses(headline, self.lasting.clock.now());
             self.lasting.metrics.config_reload("failure", self.lasting.clock.now());
-            followed.refused = Some(why);
+            followed.refused = Some(why.clone());
         }
+        Reload::Refused(why)
     }
 }
 

@@ -18,6 +18,7 @@ use hyper::body::Incoming;
 use crate::config::Listen;
 use crate::runtime::{Current, Lasting};
 use crate::server::Peer;
+use crate::server::standing::Standing;
 use crate::session::State;
 use crate::web::Body;
 
@@ -49,13 +50,14 @@ pub struct Admin {
     current: Current,
     lasting: Lasting,
     readiness: Arc<Readiness>,
+    standing: Arc<Standing>,
 }
 
 impl Admin {
     /// Speaks about what `current` points to at the time of each request.
     #[must_use]
-    pub const fn new(current: Current, lasting: Lasting, readiness: Arc<Readiness>) -> Self {
-        Self { current, lasting, readiness }
+    pub const fn new(current: Current, lasting: Lasting, readiness: Arc<Readiness>, standing: Arc<Standing>) -> Self {
+        Self { current, lasting, readiness, standing }
     }
 
     /// The answer to one request. Its body is not read.
@@ -116,7 +118,7 @@ impl Admin {
                 READY => "serving",
                 _ => "draining",
             };
-            let age = self.lasting.clock.now().since(snapshot.built_at).as_secs();
+            let config = self.standing.describe(self.lasting.clock.now());
             let (store, state) = self.lasting.shared.sessions.state();
             let state = match state {
                 State::Opening => "opening",
@@ -124,7 +126,7 @@ impl Admin {
                 State::Down => "down",
             };
             // Writing to a string cannot fail.
-            let _ = writeln!(lines, "process: {process}\nconfig: {age} s old\nstore {store}: {state}");
+            let _ = writeln!(lines, "process: {process}\n{config}store {store}: {state}");
             for provider in providers {
                 let up = if provider.is_ready() { "up" } else { "down" };
                 let required = if provider.config().required_for_ready { ", required" } else { "" };
@@ -157,7 +159,8 @@ fn is_local_name(host: &str) -> bool {
     port.bytes().all(|byte| byte.is_ascii_digit()) && (address || name == "localhost")
 }
 
-fn text(status: StatusCode, text: String) -> Response<Body> {
+/// An answer in plain words, for the moment only.
+pub(super) fn text(status: StatusCode, text: String) -> Response<Body> {
     let mut response = Response::new(Body::from(text));
     *response.status_mut() = status;
     let headers = response.headers_mut();

@@ -7,12 +7,12 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixSocket, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::TaskTracker;
 
@@ -51,22 +51,22 @@ impl Default for Manners {
 /// A socket that is bound and queues connections, but serves none yet. Dropping it closes it.
 #[derive(Debug)]
 pub struct Bound {
-    socket: Socket,
+    socket: Arc<Socket>,
     address: Listen,
 }
 
 #[derive(Debug)]
 enum Socket {
     Tcp(TcpListener),
-    Unix { listener: UnixListener, _file: SocketFile },
+    Unix { listener: UnixListener, file: SocketFile },
 }
 
 impl Bound {
-    /// Binds `listen`. Must be called within the runtime that will serve it.
+    /// Binds `listen`, a unix socket with `mode`. Must be called within the runtime that will serve it.
     ///
     /// # Errors
     /// Whatever the system says; `AddrInUse` too when somebody answers behind an existing unix socket.
-    pub async fn prepare(listen: &Listen) -> io::Result<Self> {
+    pub async fn prepare(listen: &Listen, mode: u32) -> io::Result<Self> {
         match listen {
             Listen::Tcp(address) => {
                 let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
@@ -75,15 +75,18 @@ impl Bound {
                 socket.bind(*address)?;
                 let socket = socket.listen(BACKLOG)?;
                 let address = Listen::Tcp(socket.local_addr()?);
-                Ok(Self { socket: Socket::Tcp(socket), address })
+                Ok(Self { socket: Arc::new(Socket::Tcp(socket)), address })
             }
             Listen::Unix(path) => {
                 clear_stale(path).await?;
-                let listener = UnixListener::bind(path)?;
+                let socket = UnixSocket::new_stream()?;
+                socket.bind(path)?;
                 let file = SocketFile::of(path)?;
-                // Owner and group: membership is what lets Caddy in.
-                std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
-                Ok(Self { socket: Socket::Unix { listener, _file: file }, address: listen.clone() })
+                // Before it listens, nobody can connect: there is no moment with a mode that the umask chose.
+                std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+                let listener = socket.listen(BACKLOG)?;
+                let socket = Arc::new(Socket::Unix { listener, file });
+                Ok(Self { socket, address: listen.clone() })
             }
         }
     }
@@ -92,6 +95,17 @@ impl Bound {
     #[must_use]
     pub const fn address(&self) -> &Listen {
         &self.address
+    }
+
+    /// Gives a unix socket that served something else `mode`.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn set_mode(&self, mode: u32) -> io::Result<()> {
+        match &*self.socket {
+            Socket::Unix { file, .. } => std::fs::set_permissions(&file.path, std::fs::Permissions::from_mode(mode)),
+            Socket::Tcp(_) => Ok(()),
+        }
     }
 
     /// Begins to serve every connection with `service`. Cannot fail.
@@ -108,7 +122,8 @@ impl Bound {
         F: Fn(Request<Incoming>, Peer) -> Fut + Clone + Send + Sync + 'static,
         Fut: Future<Output = Result<Response<Body>, Infallible>> + Send + 'static,
     {
-        let running = Running { address: self.address, signals: Signals::default(), tasks: TaskTracker::new() };
+        let socket = Arc::downgrade(&self.socket);
+        let running = Running { socket, address: self.address, signals: Signals::default(), tasks: TaskTracker::new() };
         let (signals, tasks) = (running.signals.clone(), running.tasks.clone());
         running.tasks.spawn(accept(self.socket, service, manners, (signals, tasks)));
         running
@@ -118,6 +133,8 @@ impl Bound {
 /// A listener at work. Dropping it stops it as [`close`](Self::close) does, without waiting.
 #[derive(Debug)]
 pub struct Running {
+    /// Held by those who accept on it: it closes with the last of them.
+    socket: Weak<Socket>,
     address: Listen,
     signals: Signals,
     tasks: TaskTracker,
@@ -128,6 +145,14 @@ impl Running {
     #[must_use]
     pub const fn address(&self) -> &Listen {
         &self.address
+    }
+
+    /// The same socket once more, for somebody else to serve: whoever waits in its queue is not lost. `None` once it is
+    /// closed.
+    #[must_use]
+    pub fn shared(&self) -> Option<Bound> {
+        let socket = self.socket.upgrade()?;
+        Some(Bound { socket, address: self.address.clone() })
     }
 
     /// Stops accepting, closes idle connections, lets requests finish for at most `within`, and cuts the rest.
@@ -149,7 +174,7 @@ impl Drop for Running {
 }
 
 /// Accepts until told to stop.
-async fn accept<F, Fut>(socket: Socket, service: F, manners: Manners, (signals, tasks): (Signals, TaskTracker))
+async fn accept<F, Fut>(socket: Arc<Socket>, service: F, manners: Manners, (signals, tasks): (Signals, TaskTracker))
 where
     F: Fn(Request<Incoming>, Peer) -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = Result<Response<Body>, Infallible>> + Send + 'static,

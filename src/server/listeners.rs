@@ -12,6 +12,7 @@ use tracing::info;
 use crate::config::Listen;
 use crate::runtime::{Current, Lasting, Snapshot};
 use crate::server::admin::Admin;
+use crate::server::control::Control;
 use crate::server::edge::Edge;
 use crate::server::listener::{Bound, Running};
 use crate::server::verdict::Verdicts;
@@ -26,6 +27,7 @@ pub struct Listeners {
     current: Current,
     lasting: Lasting,
     admin: Arc<Admin>,
+    control: Arc<Control>,
     running: BTreeMap<Listen, (Role, Running)>,
     closing: TaskTracker,
 }
@@ -39,6 +41,18 @@ enum Role {
     Verdicts,
     /// `/metrics`, `/livez`, `/readyz`.
     Admin,
+    /// What operators do.
+    Control,
+}
+
+impl Role {
+    /// The mode of its unix socket. Owner and group where membership lets Caddy in; the owner alone where things are done.
+    const fn mode(self) -> u32 {
+        match self {
+            Self::Routes | Self::Verdicts | Self::Admin => 0o660,
+            Self::Control => 0o600,
+        }
+    }
 }
 
 /// A door that is bound, and opens with [`Listeners::commit`].
@@ -53,6 +67,7 @@ struct Door {
 #[derive(Debug)]
 enum Keeper {
     Admin(Arc<Admin>),
+    Control(Arc<Control>),
     Edge(Arc<Edge>),
     Verdicts(Arc<Verdicts>),
 }
@@ -68,8 +83,9 @@ pub struct Prepared {
 impl Listeners {
     /// None yet.
     #[must_use]
-    pub fn new(current: Current, lasting: Lasting, admin: Admin) -> Self {
-        Self { current, lasting, admin: Arc::new(admin), running: BTreeMap::new(), closing: TaskTracker::new() }
+    pub fn new(current: Current, lasting: Lasting, (admin, control): (Admin, Control)) -> Self {
+        let (admin, control) = (Arc::new(admin), Arc::new(control));
+        Self { current, lasting, admin, control, running: BTreeMap::new(), closing: TaskTracker::new() }
     }
 
     /// Binds what `snapshot` needs and is not open yet. Serves nothing, closes nothing.
@@ -80,21 +96,24 @@ impl Listeners {
         let server = &snapshot.config.server;
         let admin = server.metrics_listen.iter().map(|listen| (listen.clone(), Role::Admin));
         let verdicts = server.verdict_listen.iter().map(|listen| (listen.clone(), Role::Verdicts));
+        let control = server.control.iter().map(|control| (control.listen.clone(), Role::Control));
         let routes = snapshot.listens().map(|listen| (listen.clone(), Role::Routes));
-        let needed: BTreeMap<Listen, Role> = routes.chain(verdicts).chain(admin).collect();
+        let needed: BTreeMap<Listen, Role> = routes.chain(verdicts).chain(admin).chain(control).collect();
         let mut doors = Vec::new();
         for (listen, role) in &needed {
-            match self.running.get(listen) {
+            let bound = match self.running.get(listen) {
                 Some((running, _)) if running == role => continue,
-                Some(_) => {
-                    let error = io::Error::other("it changes what it is for; use another address");
-                    return Err((listen.clone(), error));
-                }
-                None => {}
-            }
-            let bound = Bound::prepare(listen).await.map_err(|error| (listen.clone(), error))?;
+                // It changes what it is for: the socket stays, and those in its queue meet the new keeper.
+                Some((_, running)) => running.shared().ok_or_else(|| io::Error::other("its listener closes")),
+                None => Bound::prepare(listen, role.mode()).await,
+            };
+            let bound = bound.map_err(|error| (listen.clone(), error))?;
             let keeper = self.keeper(*role, listen).map_err(|error| (listen.clone(), io::Error::other(error)))?;
             doors.push(Door { listen: listen.clone(), bound, keeper });
+        }
+        // The last step, because it is seen from outside: nothing after it can fail.
+        for Door { listen, bound, keeper } in &doors {
+            bound.set_mode(keeper.role().mode()).map_err(|error| (listen.clone(), error))?;
         }
         Ok(Prepared { doors, needed, drain: server.drain_timeout })
     }
@@ -103,6 +122,7 @@ impl Listeners {
         let (current, lasting) = (self.current.clone(), self.lasting.clone());
         Ok(match role {
             Role::Admin => Keeper::Admin(Arc::clone(&self.admin)),
+            Role::Control => Keeper::Control(Arc::clone(&self.control)),
             Role::Routes => Keeper::Edge(Arc::new(Edge::new(listen.clone(), current, lasting)?)),
             Role::Verdicts => Keeper::Verdicts(Arc::new(Verdicts::new(current, lasting)?)),
         })
@@ -113,7 +133,10 @@ impl Listeners {
         let Prepared { doors, needed, drain } = prepared;
         for Door { listen, bound, keeper } in doors {
             info!(listen = %listen, bound = %bound.address(), "listening");
-            self.running.insert(listen, keeper.open(bound));
+            // Whoever answered here before finishes what it has begun.
+            if let Some((_, before)) = self.running.insert(listen, keeper.open(bound)) {
+                self.closing.spawn(before.close(drain));
+            }
         }
         let gone: Vec<Listen> = self.running.keys().filter(|listen| !needed.contains_key(*listen)).cloned().collect();
         for listen in gone {
@@ -139,7 +162,7 @@ impl Listeners {
         for (role, running) in std::mem::take(&mut self.running).into_values() {
             match role {
                 Role::Admin => watched.push(running),
-                Role::Routes | Role::Verdicts => drop(self.closing.spawn(running.close(drain))),
+                Role::Routes | Role::Verdicts | Role::Control => drop(self.closing.spawn(running.close(drain))),
             }
         }
         self.closing.close();
@@ -151,30 +174,48 @@ impl Listeners {
 }
 
 impl Keeper {
+    const fn role(&self) -> Role {
+        match self {
+            Self::Admin(_) => Role::Admin,
+            Self::Control(_) => Role::Control,
+            Self::Edge(_) => Role::Routes,
+            Self::Verdicts(_) => Role::Verdicts,
+        }
+    }
+
     /// Answers at `bound` from now on.
     fn open(self, bound: Bound) -> (Role, Running) {
-        match self {
+        let role = self.role();
+        let running = match self {
             Self::Admin(admin) => {
                 let serve = move |request, peer| {
                     let admin = Arc::clone(&admin);
                     async move { Ok::<_, Infallible>(admin.serve(request, peer).await) }
                 };
-                (Role::Admin, bound.commit(serve))
+                bound.commit(serve)
+            }
+            Self::Control(control) => {
+                let serve = move |request, _| {
+                    let control = Arc::clone(&control);
+                    async move { Ok::<_, Infallible>(control.serve(request).await) }
+                };
+                bound.commit(serve)
             }
             Self::Edge(edge) => {
                 let serve = move |request, peer| {
                     let edge = Arc::clone(&edge);
                     async move { Ok::<_, Infallible>(edge.serve(request, peer).await) }
                 };
-                (Role::Routes, bound.commit(serve))
+                bound.commit(serve)
             }
             Self::Verdicts(verdicts) => {
                 let serve = move |request, peer| {
                     let verdicts = Arc::clone(&verdicts);
                     async move { Ok::<_, Infallible>(verdicts.serve(request, peer).await) }
                 };
-                (Role::Verdicts, bound.commit(serve))
+                bound.commit(serve)
             }
-        }
+        };
+        (role, running)
     }
 }

@@ -3,20 +3,24 @@
 mod admin;
 mod complaint;
 mod connection;
+mod control;
 mod edge;
 mod leftover;
 mod lines;
 mod listener;
 mod listeners;
 mod pace;
+mod standing;
 mod verdict;
 
 use std::net::{IpAddr, SocketAddr};
 
 pub use admin::{Admin, Readiness};
+pub use control::{Asked, Control, Reload};
 pub use edge::Edge;
 pub use listener::{Bound, Running};
 pub use listeners::{Listeners, Prepared};
+pub use standing::Standing;
 pub use verdict::Verdicts;
 
 /// The other end of a connection.

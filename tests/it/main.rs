@@ -18,6 +18,7 @@ mod callback;
 mod clients;
 mod config;
 mod conformance;
+mod control;
 mod demo;
 mod cross_site;
 mod failures;

@@ -1,6 +1,7 @@
 //! What operators are told, and who is told nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use http::{HeaderName, Method, request};
 
@@ -8,6 +9,7 @@ use super::*;
 use crate::config::{self, Config, Name, SigningAlg};
 use crate::runtime::{Current, Lasting, Snapshot};
 use crate::server::admin::{Admin, Readiness};
+use crate::server::standing::Standing;
 use crate::time::Clock;
 
 const LOOPBACK: Peer = Peer::Tcp(SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 50_000));
@@ -34,6 +36,7 @@ fn admin(providers: BTreeMap<Name, Arc<config::Provider>>) -> (Admin, Arc<Readin
     let config = Config {
         server: config::Server {
             verdict_listen: None,
+            control: None,
             metrics_listen: Some(Listen::Tcp("127.0.0.1:9464".parse().unwrap())),
             trusted_proxies: Vec::new(),
             drain_timeout: Duration::from_secs(1),
@@ -55,7 +58,10 @@ fn admin(providers: BTreeMap<Name, Arc<config::Provider>>) -> (Admin, Arc<Readin
     let lasting = Lasting::new(&config, clock.clone()).unwrap();
     let snapshot = Snapshot::build(Arc::new(config), None, &lasting).unwrap();
     let readiness = Arc::new(Readiness::default());
-    (Admin::new(Current::new(snapshot), lasting, Arc::clone(&readiness)), readiness, clock)
+    let report = config::load_text(Path::new("vestibule.toml"), "[server]", &config::System).unwrap_err();
+    let standing = Arc::new(Standing::new("vestibule.toml".into(), &report, clock.now()));
+    let admin = Admin::new(Current::new(snapshot), lasting, Arc::clone(&readiness), Arc::clone(&standing));
+    (admin, readiness, clock)
 }
 
 fn ask(uri: &str, headers: &[(&str, &str)]) -> request::Parts {
@@ -155,6 +161,6 @@ async fn ad_5_a_provider_counts_only_where_it_is_required() {
     for line in ["not ready\n", "process: serving\n", "provider corp: down, required\n", "provider partners: down\n"] {
         assert!(text.contains(line), "{text}");
     }
-    assert!(text.contains("config: 7 s old\n") || text.contains("config: 8 s old\n"), "{text}");
+    assert!(text.contains(", generation 1, 7 s old\n") || text.contains(", generation 1, 8 s old\n"), "{text}");
     assert!(text.contains("store memory: up\n"), "{text}");
 }

@@ -157,6 +157,13 @@ impl World {
         [log::since(self.around.log_position), self.past.clone(), process.unwrap_or_default()].concat()
     }
 
+    /// The lines of the log that say `what` of this world's config file.
+    pub fn log_lines(&self, what: &str) -> Vec<String> {
+        let path = self.config_path().display().to_string();
+        let log = self.log();
+        log.lines().filter(|line| line.contains(what) && line.contains(&path)).map(str::to_owned).collect()
+    }
+
     /// The folder of the config file.
     pub fn dir(&self) -> &Path {
         self.dir.path()
@@ -168,12 +175,15 @@ impl World {
 
     /// Replaces the config file in one step, and waits until the new one serves or was refused.
     pub async fn edit(&self, edit: impl FnOnce(&mut Toml) -> &mut Toml) -> Edit {
-        let text = {
-            let mut toml = self.toml.lock().unwrap();
-            edit(&mut toml);
-            toml.render()
-        };
+        let text = self.edited(edit);
         self.write(&text).await
+    }
+
+    /// The text of an edited config file, which somebody else is to write.
+    pub fn edited(&self, edit: impl FnOnce(&mut Toml) -> &mut Toml) -> String {
+        let mut toml = self.toml.lock().unwrap();
+        edit(&mut toml);
+        toml.render()
     }
 
     /// The same with a text of one's own.
