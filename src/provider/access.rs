@@ -64,6 +64,14 @@ impl AccessClaims {
     }
 }
 
+#[cfg(test)]
+impl AccessClaims {
+    /// Claims that nobody vouched for, for tests of what keeps them.
+    pub(crate) fn lasting(until: Timestamp) -> Self {
+        Self { claims: Map::new(), until, keys: None }
+    }
+}
+
 impl fmt::Debug for AccessClaims {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("[access claims]")

@@ -229,8 +229,8 @@ fn unverifiable(error: Unverifiable) -> Error {
     }
 }
 
-/// A registration that no longer fits the metadata is for the operator to mend; sessions wait.
-fn misconfigured(error: Error) -> Error {
+/// A registration that does not fit the metadata is for the operator to mend; sessions and bearers wait.
+pub(super) fn misconfigured(error: Error) -> Error {
     match error {
         Error::Unacceptable(rule) => Error::Unavailable(rule),
         other => other,

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::access::Denied;
+use super::exchange::misconfigured;
 use super::transport::Operation;
 use super::{Client, Error, form};
 use crate::web::strict_object;
@@ -17,7 +18,8 @@ impl Client {
         let endpoint = metadata.introspection_endpoint.as_ref();
         let endpoint = endpoint.ok_or_else(|| Error::Unavailable("it has no introspection endpoint".to_owned()))?;
         let parameters = [("token", token), ("token_type_hint", "access_token")];
-        let request = form::authenticated(&self.registration, &metadata, endpoint, &parameters)?;
+        let request =
+            form::authenticated(&self.registration, &metadata, endpoint, &parameters).map_err(misconfigured)?;
         let answer = self.provider.transport.send(Operation::Introspection, request).await;
         let answer = answer.map_err(|failure| failure.into_error(Operation::Introspection))?;
         let mut claims =

@@ -104,3 +104,55 @@ impl Shard {
         self.young.insert(token, known);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn known(until: Timestamp) -> Arc<Known> {
+        Arc::new(Known { claims: AccessClaims::lasting(until), groups: Vec::new(), told: OnceLock::new() })
+    }
+
+    fn kept(memory: &Memory) -> usize {
+        memory
+            .shards
+            .iter()
+            .map(|shard| shard.lock().unwrap())
+            .map(|shard| shard.young.len() + shard.old.len())
+            .sum()
+    }
+
+    #[test]
+    fn jv_19_it_is_bounded_by_number_and_by_bytes_whoever_fills_it() {
+        let now = Timestamp::from_unix(1_000);
+        let lasting = known(now.plus(Duration::from_secs(60)));
+        for (len, most) in [(100, 2 * SHARDS * MAX_TOKENS), (8 * 1024, 2 * SHARDS * MAX_BYTES / (8 * 1024))] {
+            let memory = Memory::default();
+            let tokens: Vec<_> = (0..40_000).map(|number| Fingerprint::of(&format!("token-{number}"))).collect();
+            for token in &tokens {
+                memory.keep(*token, len, &lasting);
+                assert!(memory.find(token, len, now).is_some(), "the newest is always there");
+            }
+            let count = kept(&memory);
+            assert!((most / 4..=most).contains(&count), "{count} of {most} at {len} bytes each");
+            let first = tokens.first().unwrap();
+            assert!(memory.find(first, len, now).is_none(), "the oldest had to go");
+        }
+    }
+
+    #[test]
+    fn jv_19_what_is_asked_for_stays_and_what_is_over_goes() {
+        let now = Timestamp::from_unix(1_000);
+        let memory = Memory::default();
+        let (asked_for, lasting) = (Fingerprint::of("asked for"), known(now.plus(Duration::from_secs(60))));
+        memory.keep(asked_for, 100, &lasting);
+        for number in 0..40_000 {
+            memory.keep(Fingerprint::of(&format!("token-{number}")), 100, &lasting);
+            assert!(memory.find(&asked_for, 100, now).is_some());
+        }
+        assert!(memory.find(&asked_for, 100, now.plus(Duration::from_secs(60))).is_none());
+        assert!(memory.find(&asked_for, 100, now).is_none(), "it was forgotten, not only passed over");
+    }
+}

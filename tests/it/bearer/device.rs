@@ -4,12 +4,14 @@ use http::Method;
 
 use super::token;
 use crate::world::World;
+use crate::world::builder::Builder;
 
-const CLI: &str = "https://cli.test";
+/// Where the device route is.
+pub(super) const CLI: &str = "https://cli.test";
 
-/// A world with a device route at [`CLI`] beside the usual one.
-async fn world(verify: bool) -> World {
-    let builder = World::builder().config(move |toml| {
+/// What makes a world with a device route at [`CLI`] beside the usual one.
+pub(super) fn builder(verify: bool) -> Builder {
+    World::builder().config(move |toml| {
         toml.text("routes.cli", "mode", "device")
             .text("routes.cli", "public_url", CLI)
             .text("routes.cli", "client_id", "cli")
@@ -19,10 +21,20 @@ async fn world(verify: bool) -> World {
         } else {
             toml.set("routes.cli", "verify", "false")
         }
-    });
-    let world = builder.start().await;
-    world.add_host("cli.test", false).await;
-    world
+    })
+}
+
+impl Builder {
+    /// The world of such a builder, with the way to its device route.
+    pub(super) async fn start_cli(self) -> World {
+        let world = self.start().await;
+        world.add_host("cli.test", false).await;
+        world
+    }
+}
+
+async fn world(verify: bool) -> World {
+    builder(verify).start_cli().await
 }
 
 #[tokio::test]
@@ -82,7 +94,8 @@ async fn dv_4_without_verification_authorization_passes_byte_for_byte_and_our_co
     world.finish().await;
 }
 
-async fn call_at_cli(world: &World, bearer: &str) -> crate::world::answer::Answer {
+/// Calls the API behind the device route.
+pub(super) async fn call_at_cli(world: &World, bearer: &str) -> crate::world::answer::Answer {
     let ask = world.new_browser().get(&format!("{CLI}/api/me")).without_metadata();
     ask.header("authorization", &format!("Bearer {bearer}")).await
 }

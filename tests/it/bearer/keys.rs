@@ -36,7 +36,7 @@ async fn jv_14_k20_a_flood_of_unknown_kids_costs_a_handful_of_fetches() {
 }
 
 /// Runs all of them at once.
-async fn futures<F: Future>(all: Vec<F>) {
+pub(super) async fn futures<F: Future>(all: Vec<F>) {
     let mut all: Vec<_> = all.into_iter().map(Box::pin).collect();
     std::future::poll_fn(|context| {
         all.retain_mut(|future| future.as_mut().poll(context).is_pending());

@@ -2,8 +2,12 @@
 
 mod device;
 mod discovery;
+mod flow;
 mod keys;
+mod opaque;
+mod program;
 mod rules;
+mod sets;
 mod table;
 
 use std::net::SocketAddr;
@@ -13,6 +17,7 @@ use vestibule::demo::provider::JwtMutation;
 
 use crate::world::World;
 use crate::world::answer::Answer;
+use crate::world::builder::Builder;
 use crate::world::raw::Raw;
 use crate::world::toml::Toml;
 
@@ -21,17 +26,21 @@ pub(super) const API: &str = "https://api.test";
 
 const VERDICTS: &str = "127.0.0.3:0";
 
-/// A world with a verify route at [`API`] beside the usual one, changed by `edit`.
-pub(super) async fn world(edit: impl FnOnce(&mut Toml) -> &mut Toml + Send + 'static) -> World {
-    let builder = World::builder().config(|toml| {
+/// What makes a world with a verify route at [`API`] beside the usual one, changed by `edit`.
+pub(super) fn builder(edit: impl FnOnce(&mut Toml) -> &mut Toml + Send + 'static) -> Builder {
+    World::builder().config(|toml| {
         toml.text("server", "verdict_listen", VERDICTS)
             .text("routes.things", "mode", "verify")
             .text("routes.things", "public_url", API)
             .set("routes.things", "audiences", "[\"api\"]")
             .text("routes.things", "upstream", "api");
         edit(toml)
-    });
-    let world = builder.start().await;
+    })
+}
+
+/// The world of such a builder.
+pub(super) async fn world(edit: impl FnOnce(&mut Toml) -> &mut Toml + Send + 'static) -> World {
+    let world = builder(edit).start().await;
     world.add_host("api.test", false).await;
     world
 }
@@ -48,7 +57,12 @@ pub(super) fn token(world: &World, changes: &[JwtMutation]) -> String {
 
 /// A token that no two calls give alike.
 pub(super) fn fresh_token(world: &World) -> String {
-    token(world, &[JwtMutation::SetClaim("n", json!(crate::world::unique()))])
+    token(world, &[unlike_any_other()])
+}
+
+/// What makes a token another one.
+pub(super) fn unlike_any_other() -> JwtMutation {
+    JwtMutation::SetClaim("n", json!(crate::world::unique()))
 }
 
 /// Calls the API as a program does.

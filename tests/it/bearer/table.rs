@@ -248,7 +248,7 @@ async fn b23_the_profile_of_rfc_9068_wants_its_type_and_its_claims() {
 
 impl World {
     /// The keys that the provider publishes.
-    async fn published_keys(&self) -> Vec<Value> {
+    pub(super) async fn published_keys(&self) -> Vec<Value> {
         let answer = self.browser.get(&self.provider.url(Endpoint::Jwks)).without_metadata().await.is(200);
         answer.json()["keys"].as_array().unwrap().clone()
     }

@@ -15,7 +15,7 @@ use vestibule::demo::provider::{Endpoint, Kind, Mutation};
 use super::stage::{Stage, ask, eventually, refused};
 
 /// A few of the many ways in which a set can be bad.
-fn bad_sets() -> Vec<(&'static str, Kind)> {
+pub fn bad_sets() -> Vec<(&'static str, Kind)> {
     let many: Vec<_> = (0..10_000).map(|_| json!({})).collect();
     vec![
         ("K02 empty", JsonSet("keys", json!([]))),

@@ -2,7 +2,7 @@
 
 mod discovery;
 mod id_token;
-mod keys;
+pub mod keys;
 mod login;
 mod push;
 mod refresh;
