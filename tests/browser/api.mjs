@@ -23,7 +23,7 @@ export async function startApi({ issuer }) {
   });
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
-  return { url: `http://127.0.0.1:${server.address().port}`, calls, open, close: () => close(server) };
+  return { url: `http://127.0.0.1:${server.address().port}`, calls, open, stop: () => close(server) };
 }
 
 /** The bearer of a request and whose it is, or why it is nobody's. */

@@ -11,45 +11,42 @@ import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-import { startApi } from './api.mjs';
-import { CLIENT_ID, CLIENT_SECRET, startProvider } from './provider.mjs';
+import { CLIENT_ID, CLIENT_SECRET } from './provider.mjs';
 
 const HERE = dirname(fileURLToPath(import.meta.url));
 export const ROOT = resolve(HERE, '../..');
 
-/** How long an access token lives; short, so that a story can wait for its end. */
-const ACCESS_TOKEN_SECONDS = 4;
-
 /** Longest wait for any one thing to be up or down. */
 const PATIENCE = 20_000;
 
-/** Starts everything and resolves once a login can begin. */
-export async function build() {
-  const work = await mkdtemp(join(tmpdir(), 'vestibule-story-'));
-  const [https, door, metrics] = await freePorts(3);
-  const app = `https://localhost:${https}`;
+/**
+ * Raises the house that `build` describes, in a folder of its own. `build` is given that folder as `work`, the public
+ * URL `app`, free ports as `door` (of Vestibule) and `metrics`, and `keep`, by which each part that was started is
+ * stopped again, the last first. Returns what `build` returned, `app`, and `down`.
+ */
+export async function raise(name, build) {
+  const work = await mkdtemp(join(tmpdir(), `vestibule-${name}-`));
   const undo = [() => rm(work, { recursive: true, force: true })];
   const down = async () => {
-    for (const step of undo.reverse()) await step();
+    for (const step of undo.splice(0).reverse()) await step();
+  };
+  const keep = async (starting) => {
+    const part = await starting;
+    undo.push(part.stop);
+    return part;
   };
   try {
-    const provider = await startProvider({ app, accessTokenSeconds: ACCESS_TOKEN_SECONDS });
-    undo.push(provider.close);
-    const api = await startApi({ issuer: provider.issuer });
-    undo.push(api.close);
-    const vestibule = await startVestibule({ work, app, door, metrics, issuer: provider.issuer, upstream: api.url });
-    undo.push(vestibule.stop);
-    const caddy = await startCaddy({ work, app, door, sites: join(ROOT, 'Caddyfile') });
-    undo.push(caddy.stop);
-    await until('a login can begin', async () => (await ask(`${app}/login/start`)).status === 302);
-    return { app, provider, api, metrics: `http://127.0.0.1:${metrics}`, log: vestibule.log, down };
+    const [https, door, metrics] = await freePorts(3);
+    const app = `https://localhost:${https}`;
+    return { ...(await build({ work, app, door, metrics, keep })), app, down };
   } catch (error) {
     await down();
     throw error;
   }
 }
 
-async function startVestibule({ work, app, door, metrics, issuer, upstream }) {
+/** Starts Vestibule for the provider at `issuer`, with these `routes`; `name` is that of its log. */
+export async function startVestibule({ name = 'vestibule', work, door, metrics, issuer, routes }) {
   const secret = join(work, 'client.secret');
   const config = join(work, 'vestibule.toml');
   await writeFile(secret, CLIENT_SECRET, { mode: 0o600 });
@@ -64,14 +61,19 @@ issuer        = "${issuer}"
 client_id     = "${CLIENT_ID}"
 client_secret = { file = "${secret}" }
 
-[routes.web]
-mode       = "auth-code"
-public_url = "${app}"
-upstream   = "${upstream}"
-`,
+${routes}`,
   );
-  const binary = process.env.VESTIBULE_BIN ?? join(ROOT, 'target/debug/vestibule');
-  return run('vestibule', binary, ['run', '--config', config], work, {});
+  return { config, ...(await run(name, vestibule(), ['run', '--config', config], work, {})) };
+}
+
+/** The program under test. */
+export function vestibule() {
+  return process.env.VESTIBULE_BIN ?? join(ROOT, 'target/debug/vestibule');
+}
+
+/** Waits until a login can begin at `url`. */
+export function aLoginCanBegin(url) {
+  return until('a login can begin', async () => (await ask(url)).status === 302);
 }
 
 /**

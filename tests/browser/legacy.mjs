@@ -2,16 +2,15 @@
 // Vestibule proxies it whole, so that header is Vestibule's alone, and the app is asked who it takes a person for.
 
 import assert from 'node:assert/strict';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { after, afterEach, before, beforeEach, describe, test } from 'node:test';
+import { afterEach, describe, test } from 'node:test';
 
-import { launch, look } from './chromium.mjs';
-import { ask, freePorts, ROOT, run, startCaddy, until } from './house.mjs';
-import { CLIENT_ID, CLIENT_SECRET, startProvider } from './provider.mjs';
+import { look } from './chromium.mjs';
+import { aLoginCanBegin, ask, raise, ROOT, startCaddy, startVestibule } from './house.mjs';
+import { startProvider } from './provider.mjs';
 import { startRadicale } from './radicale.mjs';
-import { leaks, pockets, watch } from './watch.mjs';
+import { visits } from './visit.mjs';
 
 const BASE = '/.vestibule';
 const COOKIE = '__Host-Http-vestibule-calendars';
@@ -26,43 +25,21 @@ const ANY_SPELLING = /^x[-_.]remote[-_.]user *:.*$/gim;
 const WHO = '<propfind xmlns="DAV:"><prop><current-user-principal/></prop></propfind>';
 
 describe('a legacy app that believes X-Remote-User', { timeout: 120_000 }, () => {
-  let house;
-  let browser;
-  let context;
-  let answers;
-
-  before(async () => {
-    house = await build();
-    browser = await launch();
+  const visit = visits(build, {
+    viewport: { width: 900, height: 640 },
+    witnesses: ({ radicale }) => ({ 'what reached the app': radicale.heads().join('\n') }),
   });
 
-  after(async () => {
-    await browser?.close();
-    await house?.down();
-  });
-
-  beforeEach(async () => {
-    answers = [];
-    context = await browser.newContext({ ignoreHTTPSErrors: true, viewport: { width: 900, height: 640 } });
-    context.setDefaultTimeout(15_000);
-  });
-
-  afterEach(async () => {
-    const here = context.pages().filter((page) => page.url().startsWith(house.app));
-    const held = await Promise.all(here.map(pockets));
-    await context.close();
-    const { issued, issuer } = house.provider;
-    held.push({ 'the log of Vestibule': await house.log(), 'what reached the app': house.radicale.heads().join('\n') });
-    assert.deepEqual(leaks({ issued, answers, pockets: held, endSession: `${issuer}/session/end` }), []);
-    const ours = house.radicale.heads().filter((head) => /vestibule-calendars/.test(head));
+  afterEach(() => {
+    const ours = visit.house.radicale.heads().filter((head) => /vestibule-calendars/.test(head));
     assert.deepEqual(ours, [], 'a cookie of Vestibule reached the app');
   });
 
   test('the way to a page of the app leads through the login, and to the things of that person', async () => {
-    const before = house.radicale.heads().length;
-    const page = await open('/.web/?from=a%20mail#today');
+    const before = visit.house.radicale.heads().length;
+    const page = await visit.open('/.web/?from=a%20mail#today');
     await page.getByRole('heading', { name: 'Sign in at the provider' }).waitFor();
-    assert.equal(house.radicale.heads().length, before, 'the app was asked before the login');
+    assert.equal(visit.house.radicale.heads().length, before, 'the app was asked before the login');
     await page.getByRole('button', { name: 'Sign in' }).click();
     // Radicale's own words about who is here.
     await page.getByText("ada's Collections").waitFor();
@@ -79,15 +56,15 @@ describe('a legacy app that believes X-Remote-User', { timeout: 120_000 }, () =>
     await page.getByRole('heading', { name: 'Notes on the engine' }).waitFor();
     await look(page, 'legacy-2-made-a-calendar');
     assert.match(await collections('ada'), /Notes on the engine/);
-    assert.deepEqual(named(house.radicale.heads().slice(before)), ['x-remote-user: ada']);
+    assert.deepEqual(named(visit.house.radicale.heads().slice(before)), ['x-remote-user: ada']);
   });
 
   test('cookies of the app are its own, ours and the Authorization header are not', async () => {
     const page = await signIn('/.web/');
-    const before = house.radicale.heads().length;
+    const before = visit.house.radicale.heads().length;
     await page.evaluate(() => (document.cookie = 'theme=dark; path=/'));
     assert.equal(await who(page, { authorization: 'Basic Ym9iOmJvYg==' }), '/ada/');
-    const heads = questions(house.radicale.heads().slice(before));
+    const heads = questions(visit.house.radicale.heads().slice(before));
     assert.deepEqual(heads.map((head) => head.match(/^cookie: *(.*)$/im)?.[1]), ['theme=dark']);
     assert.deepEqual(heads.filter((head) => /^authorization/im.test(head)), []);
   });
@@ -95,27 +72,27 @@ describe('a legacy app that believes X-Remote-User', { timeout: 120_000 }, () =>
   test('who sends the header along stays who they are, in every spelling', async () => {
     // The app itself does believe it, even misspelt: without that this test would show nothing.
     for (const name of ['X-Remote-User', 'X_Remote_User']) {
-      const answer = await raw(house.radicale.direct, { [name]: 'bob' });
+      const answer = await raw(visit.house.radicale.direct, { [name]: 'bob' });
       assert.match(answer, /<href>\/bob\/<\/href>/, name);
     }
     const page = await signIn('/.web/');
-    const before = house.radicale.heads().length;
+    const before = visit.house.radicale.heads().length;
     for (const name of SPELLINGS) assert.equal(await who(page, { [name]: 'bob' }), '/ada/', name);
     const all = Object.fromEntries(SPELLINGS.slice(1).map((name) => [name, 'bob']));
     assert.equal(await who(page, all), '/ada/');
     // A script cannot send Connection, other clients can; it would have proxies drop what they themselves put there.
-    const [{ value }] = (await context.cookies(house.app)).filter(({ name }) => name === COOKIE);
-    const headers = { cookie: `${COOKIE}=${value}`, origin: house.app, connection: 'close, X-Remote-User', ...all };
+    const [{ value }] = (await visit.context.cookies(visit.house.app)).filter(({ name }) => name === COOKIE);
+    const headers = { cookie: `${COOKIE}=${value}`, origin: visit.house.app, connection: 'close, X-Remote-User', ...all };
     const answer = await propfind(headers);
     assert.equal(answer.status, 207);
     assert.match(answer.body, /<href>\/ada\/<\/href>/);
-    const heads = house.radicale.heads().slice(before);
+    const heads = visit.house.radicale.heads().slice(before);
     assert.equal(questions(heads).length, SPELLINGS.length + 2, heads.join('\n'));
     assert.deepEqual(named(heads), ['x-remote-user: ada']);
     assert.deepEqual(heads.filter((head) => head.includes('bob')), []);
 
     // The same for a whole page, from the first request on.
-    await context.setExtraHTTPHeaders(all);
+    await visit.context.setExtraHTTPHeaders(all);
     await page.reload();
     await page.getByText("ada's Collections").waitFor();
     await page.getByText('Engines of Ada').waitFor();
@@ -123,45 +100,45 @@ describe('a legacy app that believes X-Remote-User', { timeout: 120_000 }, () =>
   });
 
   test('without a session the header opens nothing', async () => {
-    const before = house.radicale.heads().length;
+    const before = visit.house.radicale.heads().length;
     for (const name of SPELLINGS) {
-      const answer = await propfind({ [name]: 'bob', origin: house.app });
+      const answer = await propfind({ [name]: 'bob', origin: visit.house.app });
       assert.deepEqual([answer.status, JSON.parse(answer.body).code], [401, 'login_required'], name);
-      const page = await ask(`${house.app}/.web/`, { headers: { [name]: 'bob', accept: 'text/html' } });
-      assert.deepEqual([page.status, page.headers.location.split('?')[0]], [302, `${house.app}${BASE}/login/start`], name);
+      const page = await ask(`${visit.house.app}/.web/`, { headers: { [name]: 'bob', accept: 'text/html' } });
+      assert.deepEqual([page.status, page.headers.location.split('?')[0]], [302, `${visit.house.app}${BASE}/login/start`], name);
     }
-    assert.deepEqual(house.radicale.heads().slice(before), [], 'the app saw somebody without a session');
+    assert.deepEqual(visit.house.radicale.heads().slice(before), [], 'the app saw somebody without a session');
 
     // What is open to everybody is open to nobody in particular.
     for (const name of SPELLINGS) {
-      const style = await ask(`${house.app}/.web/css/main.css`, { headers: { [name]: 'bob' } });
+      const style = await ask(`${visit.house.app}/.web/css/main.css`, { headers: { [name]: 'bob' } });
       assert.equal(style.status, 200);
     }
-    const heads = house.radicale.heads().slice(before);
+    const heads = visit.house.radicale.heads().slice(before);
     assert.equal(heads.length, SPELLINGS.length);
     assert.deepEqual(named(heads), []);
   });
 
   test('a person outside the group is kept out, with a page that says so', async () => {
-    const before = house.radicale.heads().length;
-    const page = await open('/.web/');
+    const before = visit.house.radicale.heads().length;
+    const page = await visit.open('/.web/');
     await page.getByLabel('Name').fill('grace');
     const [refused] = await Promise.all([
-      page.waitForResponse((answer) => answer.url() === `${house.app}/.web/`),
+      page.waitForResponse((answer) => answer.url() === `${visit.house.app}/.web/`),
       page.getByRole('button', { name: 'Sign in' }).click(),
     ]);
     assert.equal(refused.status(), 403);
     await page.getByRole('heading').first().waitFor();
     assert.match(refused.headers()['content-type'], /^text\/html/);
     await look(page, 'legacy-4-kept-out');
-    assert.deepEqual(house.radicale.heads().slice(before), []);
+    assert.deepEqual(visit.house.radicale.heads().slice(before), []);
   });
 
   test('logging out ends it, for the app too', async () => {
     const page = await signIn('/.web/');
-    const other = await open('/.web/');
+    const other = await visit.open('/.web/');
     await other.getByText("ada's Collections").waitFor();
-    await page.goto(`${house.app}${BASE}/logout`);
+    await page.goto(`${visit.house.app}${BASE}/logout`);
     // An address that somebody typed may be one that somebody was given.
     await page.getByRole('heading', { name: 'Sign out?' }).waitFor();
     await look(page, 'legacy-5-really');
@@ -171,24 +148,16 @@ describe('a legacy app that believes X-Remote-User', { timeout: 120_000 }, () =>
     assert.equal(new URL(page.url()).pathname, `${BASE}/logout/end`);
     await look(page, 'legacy-6-signed-out');
 
-    const before = house.radicale.heads().length;
+    const before = visit.house.radicale.heads().length;
     assert.equal(await who(other), 401);
-    await page.goto(`${house.app}/.web/`);
+    await page.goto(`${visit.house.app}/.web/`);
     await page.getByRole('heading', { name: 'Sign in at the provider' }).waitFor();
-    assert.deepEqual(house.radicale.heads().slice(before), []);
+    assert.deepEqual(visit.house.radicale.heads().slice(before), []);
   });
-
-  /** A new tab at `path` whose answers are recorded. */
-  async function open(path) {
-    const page = await context.newPage();
-    await watch(page, house.app, answers);
-    await page.goto(`${house.app}${path}`);
-    return page;
-  }
 
   /** A new tab at `path`, through the provider's form as ada, and at rest. */
   async function signIn(path) {
-    const page = await open(path);
+    const page = await visit.open(path);
     await page.getByRole('button', { name: 'Sign in' }).click();
     await page.getByText('Engines of Ada').waitFor();
     return page;
@@ -208,12 +177,12 @@ describe('a legacy app that believes X-Remote-User', { timeout: 120_000 }, () =>
 
   /** The same question past the browser, without a body: then everything is asked for. */
   function propfind(headers) {
-    return ask(`${house.app}/`, { method: 'PROPFIND', headers: { depth: '0', ...headers } });
+    return ask(`${visit.house.app}/`, { method: 'PROPFIND', headers: { depth: '0', ...headers } });
   }
 
   /** What the app itself keeps of `person`. */
   function collections(person) {
-    return raw(`${house.radicale.direct}/${person}/`, { 'x-remote-user': person, depth: '1' });
+    return raw(`${visit.house.radicale.direct}/${person}/`, { 'x-remote-user': person, depth: '1' });
   }
 });
 
@@ -245,55 +214,26 @@ async function furnish(app) {
   }
 }
 
-/** Provider, app, Vestibule and Caddy, all of them up. */
-async function build() {
-  const work = await mkdtemp(join(tmpdir(), 'vestibule-legacy-'));
-  const [https, door, metrics] = await freePorts(3);
-  const app = `https://localhost:${https}`;
-  const undo = [() => rm(work, { recursive: true, force: true })];
-  const down = async () => {
-    for (const step of undo.reverse()) await step();
-  };
-  try {
-    const provider = await startProvider({ app, accessTokenSeconds: 600, base: BASE });
-    undo.push(provider.close);
-    const radicale = await startRadicale({ work });
-    undo.push(radicale.stop);
+/** A route that has the whole site, and nothing of its own on the app's paths. */
+function build() {
+  return raise('legacy', async ({ work, app, door, metrics, keep }) => {
+    const provider = await keep(startProvider({ app, accessTokenSeconds: 600, base: BASE }));
+    const radicale = await keep(startRadicale({ work }));
     await furnish(radicale.direct);
-    const config = await configure({ work, app, door, metrics, issuer: provider.issuer, upstream: radicale.url });
-    const binary = process.env.VESTIBULE_BIN ?? join(ROOT, 'target/debug/vestibule');
-    const vestibule = await run('vestibule-legacy', binary, ['run', '--config', config], work, {});
-    undo.push(vestibule.stop);
+    const { issuer } = provider;
+    const routes = describeRoute({ app, upstream: radicale.url });
+    const { log } = await keep(startVestibule({ name: 'vestibule-legacy', work, door, metrics, issuer, routes }));
     const sites = join(work, 'sites.caddyfile');
     const snippet = join(ROOT, 'src/config/vestibule.caddyfile');
     await writeFile(sites, `import ${snippet}\n${app} {\n\treverse_proxy 127.0.0.1:${door} {\n\t\timport vestibule\n\t}\n}\n`);
-    const caddy = await startCaddy({ work, app, door, sites });
-    undo.push(caddy.stop);
-    await until('a login can begin', async () => (await ask(`${app}${BASE}/login/start`)).status === 302);
-    return { app, provider, radicale, log: vestibule.log, down };
-  } catch (error) {
-    await down();
-    throw error;
-  }
+    await keep(startCaddy({ work, app, door, sites }));
+    await aLoginCanBegin(`${app}${BASE}/login/start`);
+    return { provider, radicale, log };
+  });
 }
 
-/** The configuration of a route that has the whole site, and nothing of its own on the app's paths. */
-async function configure({ work, app, door, metrics, issuer, upstream }) {
-  const secret = join(work, 'client.secret');
-  const config = join(work, 'vestibule.toml');
-  await writeFile(secret, CLIENT_SECRET, { mode: 0o600 });
-  await writeFile(
-    config,
-    `[server]
-listen         = "127.0.0.1:${door}"
-metrics_listen = "127.0.0.1:${metrics}"
-
-[providers.certified]
-issuer        = "${issuer}"
-client_id     = "${CLIENT_ID}"
-client_secret = { file = "${secret}" }
-
-[routes.calendars]
+function describeRoute({ app, upstream }) {
+  return `[routes.calendars]
 mode       = "auth-code"
 public_url = "${app}"
 base_path  = "${BASE}"
@@ -307,7 +247,5 @@ authorization    = "remove"
 
 [routes.calendars.paths."/.web/css/"]
 unauthenticated = "pass"
-`,
-  );
-  return config;
+`;
 }

@@ -38,7 +38,7 @@ const SCOPES = 'openid profile email';
  *
  * `app` is the public URL of the application whose redirect URIs are registered, `accessTokenSeconds` how long an
  * access token lives, `base` the path below which the endpoints of Vestibule are. Returns the issuer, what was issued
- * and seen so far, and `close`.
+ * and seen so far, and `stop`.
  */
 export async function startProvider({ app, accessTokenSeconds, base = '' }) {
   const server = createServer();
@@ -66,7 +66,7 @@ export async function startProvider({ app, accessTokenSeconds, base = '' }) {
       answer(request, response);
     }
   });
-  return { issuer, ...views(seen), close: () => close(server) };
+  return { issuer, ...views(seen), stop: () => close(server) };
 }
 
 /** Getters, so that a story always reads the present state. */

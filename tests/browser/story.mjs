@@ -2,53 +2,32 @@
 // provider, and Vestibule between them. After every story all that the browser saw is searched for tokens.
 
 import assert from 'node:assert/strict';
-import { after, afterEach, before, beforeEach, describe, test } from 'node:test';
+import { join } from 'node:path';
+import { describe, test } from 'node:test';
 import { connect } from 'node:tls';
 
-import { launch, look } from './chromium.mjs';
-import { ask, build, until } from './house.mjs';
-import { leaks, pockets, watch } from './watch.mjs';
+import { startApi } from './api.mjs';
+import { look } from './chromium.mjs';
+import { aLoginCanBegin, ask, raise, ROOT, startCaddy, startVestibule, until } from './house.mjs';
+import { startProvider } from './provider.mjs';
+import { visits } from './visit.mjs';
+import { leaks } from './watch.mjs';
 
 /** How long streams are kept open before they are cut. */
 const STREAM_SECONDS = Number(process.env.STREAM_SECONDS ?? 5);
 const COOKIE = '__Host-Http-vestibule-web';
 
+/** How long an access token lives; short, so that a story can wait for its end. */
+const ACCESS_TOKEN_SECONDS = 4;
+
 describe('behind a real Caddy, before a certified provider', { timeout: 180_000 + STREAM_SECONDS * 1_000 }, () => {
-  let house;
-  let browser;
-  let context;
-  let answers;
-
-  before(async () => {
-    house = await build();
-    browser = await launch();
-  });
-
-  after(async () => {
-    await browser?.close();
-    await house?.down();
-  });
-
-  beforeEach(async () => {
-    answers = [];
-    context = await browser.newContext({ ignoreHTTPSErrors: true, viewport: { width: 900, height: 560 } });
-    context.setDefaultTimeout(15_000);
-  });
-
-  afterEach(async () => {
-    assert.ok(answers.length > 0 || context.pages().length === 0, 'the spy saw nothing');
-    const here = context.pages().filter((page) => page.url().startsWith(house.app));
-    const held = await Promise.all(here.map(pockets));
-    await context.close();
-    const { issued, issuer } = house.provider;
-    const log = await house.log();
-    const metrics = await (await fetch(`${house.metrics}/metrics`)).text();
-    held.push({ 'the log of Vestibule': log, 'the metrics of Vestibule': metrics });
-    assert.deepEqual(leaks({ issued, answers, pockets: held, endSession: `${issuer}/session/end` }), []);
+  const visit = visits(build, {
+    viewport: { width: 900, height: 560 },
+    witnesses: async ({ metrics }) => ({ 'the metrics of Vestibule': await (await fetch(metrics)).text() }),
   });
 
   test('a person logs in, sees who they are and calls the API', async () => {
-    const page = await open('/');
+    const page = await visit.open('/');
     await page.getByText('Nobody is signed in').waitFor();
     await look(page, '1-signed-out');
     await page.getByRole('link', { name: 'Log in' }).click();
@@ -56,13 +35,13 @@ describe('behind a real Caddy, before a certified provider', { timeout: 180_000 
     await look(page, '2-at-the-provider');
     await page.getByRole('button', { name: 'Sign in' }).click();
     await page.getByText('Signed in as ada (ada@example.com)').waitFor();
-    assert.equal(page.url(), `${house.app}/`);
-    assert.equal(house.provider.sites.at(-1), 'cross-site');
+    assert.equal(page.url(), `${visit.house.app}/`);
+    assert.equal(visit.house.provider.sites.at(-1), 'cross-site');
 
     await page.getByRole('button', { name: 'Call the API' }).click();
     await page.getByText('"sub": "ada"').waitFor();
     await look(page, '3-called-the-api');
-    const call = house.api.calls.at(-1);
+    const call = visit.house.api.calls.at(-1);
     assert.deepEqual([call.method, call.path, call.cookies], ['GET', '/api/hello?from=the+front', []]);
 
     const userinfo = await get(page, '/userinfo');
@@ -74,8 +53,8 @@ describe('behind a real Caddy, before a certified provider', { timeout: 180_000 
   });
 
   test('the cookie is out of reach for scripts, other hosts and other sites', async () => {
-    await signIn(await open('/'));
-    const cookies = await context.cookies(house.app);
+    await signIn(await visit.open('/'));
+    const cookies = await visit.context.cookies(visit.house.app);
     const session = cookies.find(({ name }) => name === COOKIE);
     assert.ok(session, 'there is no session cookie');
     for (const { name, domain, httpOnly, path, sameSite, secure } of cookies) {
@@ -83,54 +62,54 @@ describe('behind a real Caddy, before a certified provider', { timeout: 180_000 
       assert.deepEqual({ domain, httpOnly, path, sameSite, secure }, kept, name);
     }
     assert.deepEqual(cookies.filter(({ name }) => name.includes('.login.')), [], 'login cookies end with the login');
-    const lines = answers.flatMap(({ headers }) => headers).filter(({ name }) => name === 'Set-Cookie');
+    const lines = visit.answers.flatMap(({ headers }) => headers).filter(({ name }) => name === 'Set-Cookie');
     const ours = lines.map((line) => line.value).filter((line) => line.startsWith(COOKIE));
     assert.ok(ours.some((line) => line.includes(session.value)), 'the spy saw how the cookie was set');
     assert.deepEqual(ours.filter((line) => /;\s*domain=/i.test(line)), [], 'a cookie was set for a whole domain');
   });
 
   test('an access token that has expired is renewed within the next call', async () => {
-    const page = await open('/');
+    const page = await visit.open('/');
     await signIn(page);
     const first = (await get(page, '/api/first')).json.token;
-    const { expiresAt } = house.provider.tokenAnswers.at(-1);
+    const { expiresAt } = visit.house.provider.tokenAnswers.at(-1);
     await page.waitForTimeout(Math.max(0, expiresAt + 1_100 - Date.now()));
     const second = await get(page, '/api/second');
     assert.equal(second.status, 200);
     assert.notEqual(second.json.token, first, 'the API saw the old token again');
-    assert.equal(house.provider.tokenAnswers.at(-1).grant, 'refresh_token');
+    assert.equal(visit.house.provider.tokenAnswers.at(-1).grant, 'refresh_token');
 
     // Many calls at once over the next end of life: one refresh, nobody is logged out, no token used twice.
-    await page.waitForTimeout(Math.max(0, house.provider.tokenAnswers.at(-1).expiresAt + 1_100 - Date.now()));
-    const before = house.provider.tokenAnswers.length;
+    await page.waitForTimeout(Math.max(0, visit.house.provider.tokenAnswers.at(-1).expiresAt + 1_100 - Date.now()));
+    const before = visit.house.provider.tokenAnswers.length;
     const many = await Promise.all(Array.from({ length: 12 }, (_, n) => get(page, `/api/many/${n}`)));
     assert.deepEqual(many.map(({ status }) => status), Array(12).fill(200));
-    assert.equal(house.provider.tokenAnswers.length - before, 1, 'one refresh for all of them');
-    assert.equal(house.provider.reuses(), 0);
+    assert.equal(visit.house.provider.tokenAnswers.length - before, 1, 'one refresh for all of them');
+    assert.equal(visit.house.provider.reuses(), 0);
   });
 
   test('two tabs log in at the same time, and both end logged in', async () => {
-    const tabs = await Promise.all([open('/?tab=one'), open('/?tab=two')]);
+    const tabs = await Promise.all([visit.open('/?tab=one'), visit.open('/?tab=two')]);
     await Promise.all(tabs.map((page) => page.getByRole('link', { name: 'Log in' }).click()));
     await Promise.all(tabs.map((page) => page.getByRole('heading', { name: 'Sign in at the provider' }).waitFor()));
     await Promise.all(tabs.map((page) => page.getByRole('button', { name: 'Sign in' }).click()));
     await Promise.all(tabs.map((page) => page.getByText('Signed in as ada').waitFor()));
-    assert.deepEqual(tabs.map((page) => page.url()), [`${house.app}/?tab=one`, `${house.app}/?tab=two`]);
+    assert.deepEqual(tabs.map((page) => page.url()), [`${visit.house.app}/?tab=one`, `${visit.house.app}/?tab=two`]);
     const calls = await Promise.all(tabs.map((page) => get(page, '/api/tab')));
     assert.deepEqual(calls.map(({ status }) => status), [200, 200]);
     await look(tabs[1], '4-second-tab');
   });
 
   test('a person logs out at the provider too, and the API is closed', async () => {
-    const page = await open('/');
+    const page = await visit.open('/');
     await signIn(page);
-    const other = await open('/');
+    const other = await visit.open('/');
     await other.getByText('Signed in as ada').waitFor();
-    const stolen = (await context.cookies(house.app)).find(({ name }) => name === COOKIE);
+    const stolen = (await visit.context.cookies(visit.house.app)).find(({ name }) => name === COOKIE);
 
     await page.getByRole('button', { name: 'Log out' }).click();
     await page.getByRole('heading', { name: 'Sign out?' }).waitFor();
-    assert.ok(page.url().startsWith(`${house.provider.issuer}/session/end?`), 'the browser is at the provider');
+    assert.ok(page.url().startsWith(`${visit.house.provider.issuer}/session/end?`), 'the browser is at the provider');
     await page.getByRole('button', { name: 'Sign out everywhere' }).click();
     await page.getByRole('heading', { name: 'Signed out' }).waitFor();
     assert.equal(new URL(page.url()).pathname, '/logout/end');
@@ -138,21 +117,21 @@ describe('behind a real Caddy, before a certified provider', { timeout: 180_000 
 
     assert.equal((await get(other, '/api/after')).status, 401);
     assert.equal((await get(other, '/userinfo')).status, 401);
-    const cookies = await context.cookies(house.app);
+    const cookies = await visit.context.cookies(visit.house.app);
     // What may stay for a minute is the count of logins that breaks loops.
     assert.deepEqual(cookies.filter(({ name }) => name !== `${COOKIE}.loops`), [], 'no cookie stays');
     // Whoever kept a copy of the cookie has nothing.
-    const replay = await ask(`${house.app}/api/after`, { headers: { cookie: `${stolen.name}=${stolen.value}` } });
+    const replay = await ask(`${visit.house.app}/api/after`, { headers: { cookie: `${stolen.name}=${stolen.value}` } });
     assert.equal(replay.status, 401);
 
-    await page.goto(`${house.app}/`);
+    await page.goto(`${visit.house.app}/`);
     await page.getByText('Nobody is signed in').waitFor();
     await page.getByRole('link', { name: 'Log in' }).click();
     await page.getByRole('heading', { name: 'Sign in at the provider' }).waitFor();
   });
 
   test('a login that is cancelled ends on a page that says so', async () => {
-    const page = await open('/');
+    const page = await visit.open('/');
     await page.getByRole('link', { name: 'Log in' }).click();
     await page.getByRole('button', { name: 'Cancel' }).click();
     await page.getByText('access_denied').waitFor();
@@ -164,29 +143,29 @@ describe('behind a real Caddy, before a certified provider', { timeout: 180_000 
   });
 
   test('another site may link to the app, but not act in it', async () => {
-    const page = await open('/');
+    const page = await visit.open('/');
     await signIn(page);
-    const before = house.api.calls.length;
-    await page.goto(`${house.provider.issuer}/.well-known/openid-configuration`);
+    const before = visit.house.api.calls.length;
+    await page.goto(`${visit.house.provider.issuer}/.well-known/openid-configuration`);
     await page.evaluate(async (app) => {
       const paths = ['/api/steal', '/logout', '/refresh'];
       const calls = paths.map((path) =>
         fetch(`${app}${path}`, { method: 'POST', mode: 'no-cors', credentials: 'include' }).catch(() => {}),
       );
       await Promise.all(calls);
-    }, house.app);
-    await page.setContent(`<form method="post" action="${house.app}/api/form"><button>Win a prize</button></form>
-      <a href="${house.app}/">A link in a mail</a>`);
+    }, visit.house.app);
+    await page.setContent(`<form method="post" action="${visit.house.app}/api/form"><button>Win a prize</button></form>
+      <a href="${visit.house.app}/">A link in a mail</a>`);
     const [refused] = await Promise.all([
-      page.waitForResponse(`${house.app}/api/form`),
+      page.waitForResponse(`${visit.house.app}/api/form`),
       page.getByRole('button', { name: 'Win a prize' }).click(),
     ]);
     assert.equal(refused.status(), 403);
     await look(page, '7-refused-form');
-    assert.equal(house.api.calls.length, before, 'the API was called from another site');
+    assert.equal(visit.house.api.calls.length, before, 'the API was called from another site');
 
-    await page.goto(`${house.provider.issuer}/.well-known/openid-configuration`);
-    await page.setContent(`<a href="${house.app}/">A link in a mail</a>`);
+    await page.goto(`${visit.house.provider.issuer}/.well-known/openid-configuration`);
+    await page.setContent(`<a href="${visit.house.app}/">A link in a mail</a>`);
     await page.getByRole('link').click();
     await page.getByText('Signed in as ada').waitFor();
   });
@@ -194,17 +173,17 @@ describe('behind a real Caddy, before a certified provider', { timeout: 180_000 
   test('a refused upload does not leave its rest to be read as the next request', async () => {
     // Which of the two sees the end first is a race between Caddy and Vestibule, so it is run more than once.
     const rounds = [];
-    for (let round = 0; round < 5; round += 1) rounds.push(await refusedUpload(house.app));
+    for (let round = 0; round < 5; round += 1) rounds.push(await refusedUpload(visit.house.app));
     assert.deepEqual(rounds.filter((answers) => answers.length > 1), [], 'several answers to one request');
     assert.deepEqual([...new Set(rounds.flat())], ['401']);
   });
 
   test('what is open stays open, and is cut within a second when its person logs out', async () => {
-    const page = await open('/');
+    const page = await visit.open('/');
     await signIn(page);
     // Not through the spy, which holds an answer until its end; what came is put into the page, where it looks as well.
-    const live = await context.newPage();
-    await live.goto(`${house.app}/`);
+    const live = await visit.context.newPage();
+    await live.goto(`${visit.house.app}/`);
     await live.evaluate(() => {
       const seen = (window.seen = { events: 0, echoes: 0, broken: 0, closed: 0 });
       const show = (text) => document.body.append(text);
@@ -222,7 +201,7 @@ describe('behind a real Caddy, before a certified provider', { timeout: 180_000 
     const { events, echoes, broken, closed } = await seen();
     assert.deepEqual({ events, broken, closed }, { events: 1, broken: 0, closed: 0 }, 'one connection, never broken');
     assert.ok(echoes >= STREAM_SECONDS, `only ${echoes} echoes in ${STREAM_SECONDS} s`);
-    assert.equal(house.api.open.size, 2);
+    assert.equal(visit.house.api.open.size, 2);
 
     const began = await page.evaluate(async () => {
       const began = Date.now();
@@ -233,13 +212,13 @@ describe('behind a real Caddy, before a certified provider', { timeout: 180_000 
     const after = await seen();
     const took = [after.broken - began, after.closed - began];
     assert.ok(Math.max(...took) < 1_000, `cut after ${took.join(' and ')} ms`);
-    await until('the API has noticed', () => house.api.open.size === 0);
+    await until('the API has noticed', () => visit.house.api.open.size === 0);
     assert.equal((await get(live, '/api/events')).status, 401);
   });
 
   test('the spy finds a token wherever one is', () => {
     const issued = new Map([['eyJh.cGF5bG9hZA.c2lnbmF0dXJl', 'ID token'], ['opaque-access', 'access token']]);
-    const answer = (change) => ({ url: `${house.app}/x`, method: 'GET', type: 'Document', status: 200, headers: [], body: '', ...change });
+    const answer = (change) => ({ url: `${visit.house.app}/x`, method: 'GET', type: 'Document', status: 200, headers: [], body: '', ...change });
     const endSession = 'https://id.example.com/end';
     const location = (value) => answer({ status: 302, headers: [{ name: 'Location', value }] });
     const hint = `${endSession}?id_token_hint=eyJh.cGF5bG9hZA.c2lnbmF0dXJl&state=s`;
@@ -254,14 +233,6 @@ describe('behind a real Caddy, before a certified provider', { timeout: 180_000 
     assert.equal(found(location(`${endSession}?state=opaque-access`)), 1);
     assert.equal(found(location(hint.replace(endSession, 'https://evil.example.com/end'))), 1);
   });
-
-  /** A new tab at `path` whose answers are recorded. */
-  async function open(path) {
-    const page = await context.newPage();
-    await watch(page, house.app, answers);
-    await page.goto(`${house.app}${path}`);
-    return page;
-  }
 
   /** Through the provider's form and back to where the page was. */
   async function signIn(page) {
@@ -279,6 +250,23 @@ describe('behind a real Caddy, before a certified provider', { timeout: 180_000 
     }, path);
   }
 });
+
+/** The smallest house: a front end and an API behind one auth-code route. */
+function build() {
+  return raise('story', async ({ work, app, door, metrics, keep }) => {
+    const provider = await keep(startProvider({ app, accessTokenSeconds: ACCESS_TOKEN_SECONDS }));
+    const api = await keep(startApi({ issuer: provider.issuer }));
+    const routes = `[routes.web]
+mode       = "auth-code"
+public_url = "${app}"
+upstream   = "${api.url}"
+`;
+    const { log } = await keep(startVestibule({ work, door, metrics, issuer: provider.issuer, routes }));
+    await keep(startCaddy({ work, app, door, sites: join(ROOT, 'Caddyfile') }));
+    await aLoginCanBegin(`${app}/login/start`);
+    return { provider, api, metrics: `http://127.0.0.1:${metrics}/metrics`, log };
+  });
+}
 
 /** The status codes of all answers to one upload without a session, whose body is full of requests. */
 function refusedUpload(app) {
