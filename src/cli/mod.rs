@@ -5,6 +5,7 @@
 mod check;
 #[cfg(feature = "demo")]
 mod demo;
+mod diff;
 mod init;
 mod log;
 mod run;
@@ -31,6 +32,8 @@ enum Command {
     Run(ConfigArgs),
     /// Read the configuration, report every problem, and print what to register at each provider
     Check(check::CheckArgs),
+    /// Say what an edit would change, and what that means for those who are logged in
+    Diff(diff::DiffArgs),
     /// Write a first configuration, a session key and a Caddyfile, and say what to register at the provider
     Init(init::InitArgs),
     /// Make a session key
@@ -63,6 +66,7 @@ pub fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run(args) => run::run(&args.path()),
         Command::Check(args) => check::check(&args),
+        Command::Diff(args) => diff::diff(&args),
         Command::Init(args) => init::init(&args),
         Command::Keygen(args) => init::keygen(&args),
         #[cfg(feature = "demo")]

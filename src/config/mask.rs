@@ -8,7 +8,7 @@ use std::ops::Range;
 use super::schema::{self, ROOT};
 
 /// What stands in the place of a secret; of one length, so that it does not tell how long the secret is.
-const MASK: &str = "***";
+pub(super) const MASK: &str = "***";
 
 /// Words that make an unknown key sound like a secret.
 const SECRETIVE: &[&str] = &["secret", "pass", "token", "key", "cred", "redis"];
@@ -111,6 +111,17 @@ fn user_information(text: &str, region: Range<usize>) -> Option<Range<usize>> {
     let (host, port) = authority.split_once(':').filter(|_| !authority.starts_with('['))?;
     let number = port.bytes().all(|byte| byte.is_ascii_digit());
     (!number).then(|| start + host.len() + 1..start + authority.len())
+}
+
+/// `text` without the user information of a URL in it.
+pub(super) fn url(text: &str) -> String {
+    match user_information(text, 0..text.len()) {
+        None => text.to_owned(),
+        Some(cut) => {
+            let (before, after) = (text.get(..cut.start), text.get(cut.end..));
+            format!("{}{MASK}{}", before.unwrap_or_default(), after.unwrap_or_default())
+        }
+    }
 }
 
 /// A line or a comment with an `@` may be the second half of a URL.

@@ -120,6 +120,11 @@ fn long_enough(cx: &Context<'_>, key: Secret, (which, at): (&str, &At)) -> Optio
     Some(key)
 }
 
+/// The secret that `value` points to, or is; whatever is to be said about it has been said.
+pub(super) fn quietly(cx: &Context<'_>, value: &DeValue<'_>) -> Option<Secret> {
+    read(cx, value, &At::default())
+}
+
 /// Reads the secret that `value` points to, or is.
 fn read(cx: &Context<'_>, value: &DeValue<'_>, at: &At) -> Option<Secret> {
     let text = match value {

@@ -213,7 +213,7 @@ fn later_version(what: &str) -> Wrong {
 }
 
 /// Whether `value` has the TOML type of `kind`.
-fn looks_like(kind: &Kind, value: &DeValue<'_>) -> bool {
+pub(super) fn looks_like(kind: &Kind, value: &DeValue<'_>) -> bool {
     match value {
         DeValue::String(_) => {
             matches!(kind, Kind::Text | Kind::Duration | Kind::Size | Kind::Choice(_) | Kind::Secret)

@@ -21,6 +21,7 @@ mod conformance;
 mod control;
 mod demo;
 mod cross_site;
+mod diff;
 mod failures;
 mod inbound;
 mod init;
