@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 all is well, 1 it is not and the report says why, 2 the command line itself was wrong.
 
+mod caddyfile;
 mod check;
 #[cfg(feature = "demo")]
 mod demo;
@@ -36,6 +37,8 @@ enum Command {
     Diff(diff::DiffArgs),
     /// Write a first configuration, a session key and a Caddyfile, and say what to register at the provider
     Init(init::InitArgs),
+    /// Print the Caddyfile that fits the configuration
+    Caddyfile(caddyfile::CaddyfileArgs),
     /// Make a session key
     Keygen(init::KeygenArgs),
     /// Start a provider, a front end, an API, Vestibule and Caddy on this machine, to click through
@@ -68,6 +71,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::check(&args),
         Command::Diff(args) => diff::diff(&args),
         Command::Init(args) => init::init(&args),
+        Command::Caddyfile(args) => caddyfile::caddyfile(&args),
         Command::Keygen(args) => init::keygen(&args),
         #[cfg(feature = "demo")]
         Command::Demo(args) => demo::demo(args),

@@ -1,16 +1,27 @@
 //! The Caddyfile that fits a config: which requests of which site go to which listener, and what serves the rest.
 
+mod plan;
+mod verdict;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::path_rule::ENDPOINTS;
-use super::{Config, Listen, Mode, Origin, Route, Scheme, resource_metadata_path};
+use plan::{Group, Target, plan};
+
+use super::{Config, Listen, Mode, Origin, Route, Scheme};
 
 /// How Caddy speaks to Vestibule, for `import vestibule`. The shipped Caddyfile has the same lines.
 const SNIPPET: &str = include_str!("vestibule.caddyfile");
+
+/// Who is not a browser with a session: browsers call themselves Mozilla, and so do a few programs that bring bearers.
+const PROGRAMS: &str = "\t\tnot {
+\t\t\theader User-Agent *Mozilla*
+\t\t\tnot header_regexp Authorization (?i)^bearer
+\t\t}
+";
 
 /// Caddy's own refusals of uploads, see the snippet.
 const REFUSALS: &str = "
@@ -55,23 +66,24 @@ pub fn caddyfile(config: &Config, front_end: &FrontEnd) -> String {
         }
     }
     let mut text = SNIPPET.to_owned();
+    let asked = |route: &&Arc<Route>| route.paths.iter().any(|rule| rule.upstream.is_none());
+    if let Some(verdicts) = &config.server.verdict_listen {
+        let asked: Vec<&Arc<Route>> = config.routes.values().filter(asked).collect();
+        if !asked.is_empty() {
+            text.push_str(verdict::SNIPPETS);
+        }
+        for route in asked {
+            text.push_str(&verdict::question(route, verdicts));
+        }
+    }
     for (origin, routes) in sites {
         site(&mut text, (origin, &routes), front_end);
     }
     text
 }
 
-/// One site: the listeners of its routes, then the app.
+/// One site: what goes to Vestibule, then the app.
 fn site(text: &mut String, (origin, routes): (&Origin, &[&Arc<Route>]), front_end: &FrontEnd) {
-    let mut listeners: BTreeMap<&Listen, Vec<&Route>> = BTreeMap::new();
-    for route in routes {
-        listeners.entry(&route.listen).or_default().push(route);
-    }
-    let several = listeners.len() > 1;
-    let (clis, others): (Vec<_>, Vec<_>) = listeners
-        .into_iter()
-        .partition(|(_, routes)| several && routes.iter().all(|route| is_for_clis(route)));
-    let (whole, parts): (Vec<_>, Vec<_>) = others.into_iter().partition(|(_, routes)| has_whole_site(routes));
     let _ = writeln!(text, "\n{} {{", address(origin));
     if origin.scheme == Scheme::Http {
         let _ = writeln!(
@@ -80,65 +92,79 @@ fn site(text: &mut String, (origin, routes): (&Origin, &[&Arc<Route>]), front_en
             bind(origin)
         );
     }
-    for (number, (listen, routes)) in clis.iter().enumerate() {
-        let name = if number == 0 { "cli".to_owned() } else { format!("cli-{}", number + 1) };
-        of_clis(text, &name, (listen, routes));
-    }
-    for (number, (listen, routes)) in parts.iter().enumerate() {
-        let name = if number == 0 { "vestibule".to_owned() } else { format!("vestibule-{}", number + 1) };
-        let mut seen = BTreeSet::new();
-        let mut paths: Vec<String> = routes.iter().copied().flat_map(paths).collect();
-        paths.retain(|path| seen.insert(path.clone()));
+    let plan = plan(routes);
+    for (second, first) in &plan.hidden {
         let _ = write!(
             text,
-            "\t# {}: its endpoints, and the paths behind it.\n\t@{name} path {}\n\thandle @{name} {{\n{}\t}}\n\n",
-            names(routes),
-            paths.join(" "),
-            proxy(listen)
+            "\t# Route `{}` has the same paths as route `{}`, and only you know which requests are meant for it:\n\
+             \t# a `handle` with a matcher of your own, before the others, may lead to {}.\n\n",
+            second.name,
+            first.name,
+            dial(&second.listen)
         );
     }
-    match whole.first() {
-        Some((listen, routes)) => {
-            let _ = write!(text, "\t# {}: everything else.\n\thandle {{\n{}\t}}\n", names(routes), proxy(listen));
-        }
-        None => {
-            let _ = write!(text, "\t# Everything else is the app itself.\n\thandle {{\n{}\t}}\n", app(front_end));
-        }
+    let mut taken = BTreeSet::new();
+    for group in &plan.groups {
+        self::group(text, group, &mut taken);
     }
+    if !plan.is_whole() {
+        let rest = match routes.iter().any(|route| matches!(route.mode, Mode::AuthCode(_))) {
+            true => format!("\t# Everything else is the app itself.\n\thandle {{\n{}\t}}\n", app(front_end)),
+            false => "\t# There is nothing else here.\n\thandle {\n\t\trespond 404\n\t}\n".to_owned(),
+        };
+        text.push_str(&rest);
+    }
+    text.truncate(text.trim_end().len());
+    text.push('\n');
     text.push_str(REFUSALS);
     text.push_str("}\n");
 }
 
-/// A listener of routes whose paths browsers have, too: who asks is told apart by the client's name. That decides
-/// nothing but who answers, because anybody can call themselves anything; each listener keeps its own rules.
-fn of_clis(text: &mut String, name: &str, (listen, routes): (&Listen, &[&Route])) {
-    let metadata: Vec<String> = routes.iter().filter_map(|route| metadata(route)).collect();
-    let _ = write!(
-        text,
-        "\t# {}: how clients find out where to log in.\n\t@{name}-metadata path {}\n\thandle @{name}-metadata {{\n{}\t}}\n\n",
-        names(routes),
-        metadata.join(" "),
-        proxy(listen)
-    );
-    let paths = match has_whole_site(routes) {
-        true => String::new(),
-        false => format!("\t\tpath {}\n", routes.iter().copied().flat_map(paths).collect::<Vec<_>>().join(" ")),
+/// One `handle`. Who asks is told apart by what a client calls itself, which decides nothing but who answers: anybody can
+/// call themselves anything, so each listener keeps rules of its own.
+fn group(text: &mut String, group: &Group<'_>, taken: &mut BTreeSet<String>) {
+    let names: Vec<String> = group.routes.iter().map(|route| format!("Route `{}`", route.name)).collect();
+    let patterns = group.patterns.join(" ");
+    let says = match (group.target, group.programs, group.metadata, patterns.is_empty()) {
+        (Target::App { .. }, ..) => ": asked before a request goes to an app that is not behind Vestibule.",
+        (_, _, true, _) => ": how clients find out where to log in, whatever they call themselves.",
+        (_, true, ..) => ", for whoever is no browser, or brings a bearer.",
+        (.., true) => ": everything else.",
+        (.., false) => ": its own paths, and those behind it.",
     };
-    let _ = write!(
-        text,
-        "\t# {}: the same paths, for whoever is no browser.\n\t@{name} {{\n\t\tnot header User-Agent *Mozilla*\n{paths}\t}}\n\
-         \thandle @{name} {{\n{}\t}}\n\n",
-        names(routes),
-        proxy(listen)
-    );
+    let _ = writeln!(text, "\t# {}{says}", names.join(", "));
+    let name = free_name(group, taken);
+    let matcher = match (group.programs, patterns.is_empty()) {
+        (false, true) => String::new(),
+        (false, false) => {
+            let _ = writeln!(text, "\t@{name} path {patterns}");
+            format!("@{name} ")
+        }
+        (true, _) => {
+            let paths = if patterns.is_empty() { String::new() } else { format!("\t\tpath {patterns}\n") };
+            let _ = writeln!(text, "\t@{name} {{\n{paths}{PROGRAMS}\t}}");
+            format!("@{name} ")
+        }
+    };
+    let inside = match group.target {
+        Target::Listener(listen) => proxy(listen),
+        Target::App { route, authorization } => verdict::app(route, authorization),
+    };
+    let _ = write!(text, "\thandle {matcher}{{\n{inside}\t}}\n\n");
 }
 
-const fn is_for_clis(route: &Route) -> bool {
-    matches!(route.mode, Mode::Device(_))
-}
-
-fn metadata(route: &Route) -> Option<String> {
-    route.mode.resource().map(resource_metadata_path)
+/// A name for the matcher of a group.
+fn free_name(group: &Group<'_>, taken: &mut BTreeSet<String>) -> String {
+    let route = group.routes.first().map_or("vestibule", |route| route.name.as_str());
+    let stem = match (group.target, group.metadata) {
+        (Target::App { .. }, _) => format!("{route}-app"),
+        (_, true) => format!("{route}-metadata"),
+        _ => route.to_owned(),
+    };
+    let numbered = (2..).map(|number| format!("{stem}-{number}"));
+    let name = std::iter::once(stem.clone()).chain(numbered).find(|name| !taken.contains(name)).unwrap_or_default();
+    taken.insert(name.clone());
+    name
 }
 
 /// How Caddy names the site: a plain host has HTTPS by itself, and for `http://` Caddy makes no certificate.
@@ -153,37 +179,6 @@ fn address(origin: &Origin) -> &str {
 fn bind(origin: &Origin) -> &str {
     let host = origin.host.rsplit_once(':').map_or(origin.host.as_str(), |(host, _)| host);
     if host.ends_with("localhost") { "127.0.0.1" } else { host }
-}
-
-fn has_whole_site(routes: &[&Route]) -> bool {
-    routes
-        .iter()
-        .any(|route| route.paths.iter().any(|rule| rule.prefix == "/" && rule.upstream.is_some()))
-}
-
-fn names(routes: &[&Route]) -> String {
-    let names: Vec<String> = routes.iter().map(|route| format!("Route `{}`", route.name)).collect();
-    names.join(", ")
-}
-
-/// Everything that a route answers. Caddy compares more loosely than Vestibule does (decoded, in any case), so it sends
-/// rather too much than too little.
-fn paths(route: &Route) -> Vec<String> {
-    let endpoints: &[&str] = match route.mode {
-        Mode::AuthCode(_) => ENDPOINTS,
-        Mode::Device(_) => &["login"],
-        Mode::Verify(_) => &[],
-    };
-    let endpoints = endpoints.iter().flat_map(|name| match *name {
-        "login" => vec![format!("{}/login/*", route.base_path)],
-        "logout" => vec![format!("{}/logout", route.base_path), format!("{}/logout/*", route.base_path)],
-        name => vec![format!("{}/{name}", route.base_path)],
-    });
-    // What has no upstream is asked about by forward_auth, and never sent here.
-    let rules = route.paths.iter().filter(|rule| rule.upstream.is_some());
-    let rules = rules.map(|rule| rule.prefix.trim_end_matches('/'));
-    let rules = rules.flat_map(|prefix| [prefix.to_owned(), format!("{prefix}/*")]);
-    endpoints.chain(metadata(route)).chain(rules).collect()
 }
 
 fn proxy(listen: &Listen) -> String {

@@ -100,6 +100,8 @@ import ${sites}
     SITE: app,
     SPA_ROOT: join(HERE, 'front'),
     VESTIBULE: `127.0.0.1:${door}`,
+    // These stories have no route for programs: whoever is no browser comes to the same door.
+    VESTIBULE_CLI: `127.0.0.1:${door}`,
     XDG_DATA_HOME: join(work, 'caddy-data'),
     XDG_CONFIG_HOME: join(work, 'caddy-config'),
   });

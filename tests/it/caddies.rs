@@ -33,3 +33,15 @@ pub fn accept(path: &Path) {
         assert_eq!(String::from_utf8(formatted).unwrap(), std::fs::read_to_string(path).unwrap());
     }
 }
+
+/// The JSON that a Caddy makes of the Caddyfile at `path`.
+#[track_caller]
+pub fn adapt(caddy: &Path, path: &Path) -> serde_json::Value {
+    let output = Command::new(caddy)
+        .args(["adapt", "--adapter", "caddyfile", "--config"])
+        .arg(path)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}

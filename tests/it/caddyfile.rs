@@ -1,147 +1,160 @@
-//! The Caddyfile that is written for a config, and the one that is shipped.
+//! The Caddyfile that is written for a config, and the one that is shipped. `tests/fixtures/caddyfile/NAME.toml` is what
+//! an operator wrote, `NAME.Caddyfile` what `vestibule caddyfile` prints for it; `UPDATE=1` rewrites the latter.
 
-use std::path::Path;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
 
-use vestibule::config::{self, FrontEnd};
+use serde_json::Value;
 
 use crate::caddies;
 
-/// What is written for the config `text`; its app is in `/srv/spa`.
-fn written(text: &str) -> String {
-    let loaded = config::load_text(Path::new("vestibule.toml"), text, &config::System);
-    let loaded = loaded.unwrap_or_else(|report| panic!("{}", report.render(config::Severity::Error, false)));
-    config::caddyfile(&loaded.config, &FrontEnd::parse("/srv/spa"))
+fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-const PROVIDER: &str = "
-[providers.corp]
-issuer = \"https://id.example.com\"
-client_id = \"web\"
-client_secret = \"not one that anybody uses\"
-";
+/// The program's own answer.
+fn run(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vestibule"));
+    command.arg("caddyfile").args(arguments).env_remove("VESTIBULE_CONFIG").output().unwrap()
+}
 
-const WEB: &str = "
-[routes.web]
-mode = \"auth-code\"
-public_url = \"https://app.example.com\"
-upstream = \"http://127.0.0.1:8080\"
-";
-
-/// Asserts that every Caddy takes `text`.
+/// What it prints for the config at `path`.
 #[track_caller]
-fn accepted(text: &str) {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("Caddyfile");
-    std::fs::write(&path, text).unwrap();
-    caddies::accept(&path);
+fn printed(path: &Path, arguments: &[&str]) -> String {
+    let output = run(&[&["--config", path.to_str().unwrap()], arguments].concat());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// A copy of a config from `config/`, with secrets that are there.
+fn with_secrets(folder: &Path, name: &str) -> PathBuf {
+    for secret in ["session.key", "web.secret"] {
+        let path = folder.join(secret);
+        fs::write(&path, "nobody has any use for this one, which is long enough").unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+    }
+    let text = fs::read_to_string(repository().join("config").join(name)).unwrap();
+    let path = folder.join(name);
+    fs::write(&path, text.replace("/etc/vestibule", folder.to_str().unwrap())).unwrap();
+    path
+}
+
+fn fixtures() -> Vec<PathBuf> {
+    let folder = fs::read_dir(repository().join("tests/fixtures/caddyfile")).unwrap();
+    let mut found: Vec<PathBuf> = folder.map(|entry| entry.unwrap().path()).collect();
+    found.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
+    found.sort();
+    assert!(found.len() > 9, "{found:?}");
+    found
 }
 
 #[test]
-fn the_shipped_one_is_the_one_for_the_smallest_config() {
-    let shipped = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Caddyfile")).unwrap();
-    let (_, shipped) = shipped.split_once("\n\n").unwrap();
-    // `{$NAME:default}` stands for its default.
-    let parts: Vec<&str> = shipped.split("{$").collect();
-    let plain = parts[1..].iter().fold(parts[0].to_owned(), |text, part| {
-        let (variable, rest) = part.split_once('}').unwrap();
-        text + variable.split_once(':').unwrap().1 + rest
-    });
-    assert_eq!(plain, written(&format!("{PROVIDER}{WEB}")));
-}
-
-#[test]
-fn an_app_behind_a_login_whole_leaves_nothing_to_files() {
-    let wiki = "
-[routes.wiki]
-mode = \"auth-code\"
-listen = \"unix:/run/vestibule/wiki.sock\"
-public_url = [\"https://wiki.example.com\", \"https://wiki.example.net:8443\"]
-base_path = \"/.vestibule\"
-upstream = \"http://127.0.0.1:3000\"
-[routes.wiki.paths]
-\"/\" = { unauthenticated = \"login\" }
-";
-    let text = written(&format!("{PROVIDER}{WEB}{wiki}"));
-    let sites: Vec<&str> = text.lines().filter(|line| line.ends_with(" {") && !line.starts_with(['\t', '('])).collect();
-    assert_eq!(sites, ["app.example.com {", "wiki.example.com {", "https://wiki.example.net:8443 {"]);
-    let (_, of_wiki) = text.split_once("\nwiki.example.com {\n").unwrap();
-    let (of_wiki, _) = of_wiki.split_once("\n}\n").unwrap();
-    assert!(of_wiki.contains("reverse_proxy unix//run/vestibule/wiki.sock {"), "{of_wiki}");
-    assert!(!of_wiki.contains("file_server") && !of_wiki.contains("@vestibule"), "{of_wiki}");
-    accepted(&text);
-}
-
-#[test]
-fn two_listeners_of_one_site_each_get_what_is_theirs() {
-    let admin = "
-[routes.admin]
-mode = \"auth-code\"
-listen = \"0.0.0.0:9081\"
-public_url = \"https://app.example.com\"
-base_path = \"/admin/auth\"
-upstream = \"http://127.0.0.1:8081\"
-[routes.admin.paths]
-\"/admin/api/\" = {}
-";
-    let text = written(&format!("[server]\ntrusted_proxies = [\"127.0.0.1/32\"]\n{PROVIDER}{WEB}{admin}"));
-    assert_eq!(text.matches("app.example.com {").count(), 1, "{text}");
-    assert!(text.contains("/admin/auth/session /admin/auth/refresh /admin/api /admin/api/*\n"), "{text}");
-    assert!(text.contains("reverse_proxy 127.0.0.1:9081 {"), "{text}");
-    assert!(text.contains("reverse_proxy 127.0.0.1:9080 {"), "{text}");
-    accepted(&text);
-}
-
-#[test]
-fn plain_http_stays_on_this_machine() {
-    for (url, address) in [("http://localhost:8080", "127.0.0.1"), ("http://[::1]:8080", "[::1]")] {
-        let text = written(&format!("{PROVIDER}{}", WEB.replace("https://app.example.com", url)));
-        assert!(text.contains(&format!("\n{url} {{\n")), "{text}");
-        assert!(text.contains(&format!("\tbind {address}\n")), "{text}");
-        accepted(&text);
+fn each_config_gets_its_caddyfile_and_every_caddy_takes_it() {
+    for path in fixtures() {
+        let golden = path.with_extension("Caddyfile");
+        let text = printed(&path, &[]);
+        if std::env::var_os("UPDATE").is_some() {
+            fs::write(&golden, &text).unwrap();
+        }
+        let known = fs::read_to_string(&golden).unwrap_or_default();
+        assert_eq!(known, text, "{} is out of date: UPDATE=1", golden.display());
+        caddies::accept(&golden);
     }
 }
 
+/// Caddy sorts what it reads; where it would move a `handle`, another one would get its requests.
 #[test]
-fn programs_and_browsers_share_paths_and_are_told_apart_by_name() {
-    let cli = "
-[routes.cli]
-mode = \"device\"
-listen = \"127.0.0.1:9082\"
-client_id = \"cli\"
-public_url = \"https://app.example.com\"
-audiences = [\"api\"]
-upstream = \"http://127.0.0.1:8080\"
-";
-    let text = written(&format!("{PROVIDER}{WEB}{cli}"));
-    let (of_cli, of_web) = text.split_once("\t@vestibule path").unwrap();
-    assert!(of_cli.contains("\t@cli-metadata path /.well-known/oauth-protected-resource\n"), "{text}");
-    assert!(of_cli.contains("\t@cli {\n\t\tnot header User-Agent *Mozilla*\n\t\tpath /login/* "), "{text}");
-    assert_eq!(of_cli.matches("reverse_proxy 127.0.0.1:9082 {").count(), 2, "{text}");
-    assert_eq!(of_web.matches("reverse_proxy 127.0.0.1:9080 {").count(), 1, "{text}");
-    accepted(&text);
+fn caddy_tries_the_handles_in_the_order_in_which_they_are_written() {
+    for path in fixtures() {
+        let golden = path.with_extension("Caddyfile");
+        let text = fs::read_to_string(&golden).unwrap();
+        let sites = text.split("\n}\n").filter(|site| site.contains("\n\thandle"));
+        let written: Vec<usize> = sites.map(|site| site.matches("\n\thandle ").count()).collect();
+        for caddy in caddies::all() {
+            let mut seen = Vec::new();
+            let adapted = caddies::adapt(&caddy, &golden);
+            for server in adapted["apps"]["http"]["servers"].as_object().unwrap().values() {
+                for site in server["routes"].as_array().unwrap() {
+                    seen.push(in_order(&text, site));
+                }
+            }
+            let mut written = written.clone();
+            // One alone is no choice, and Caddy writes it differently.
+            seen.retain(|count| *count > 1);
+            written.retain(|count| *count > 1);
+            seen.sort_unstable();
+            written.sort_unstable();
+            assert_eq!(seen, written, "{} by {}", golden.display(), caddy.display());
+        }
+    }
+}
+
+/// Asserts that the path matchers of a site come in the order of `text`, and counts its handles.
+fn in_order(text: &str, site: &Value) -> usize {
+    let routes = site["handle"][0]["routes"].as_array().unwrap();
+    let handles = routes.iter().filter(|route| route["group"].is_string());
+    let mut place = 0;
+    let mut count = 0;
+    for handle in handles {
+        count += 1;
+        let Some(paths) = handle["match"][0]["path"].as_array() else { continue };
+        let paths: Vec<&str> = paths.iter().map(|path| path.as_str().unwrap()).collect();
+        // Caddy keeps its patterns in small letters.
+        let line = format!("path {}\n", paths.join(" ")).to_ascii_lowercase();
+        let found = text.to_ascii_lowercase().match_indices(&line).map(|(at, _)| at).find(|at| *at >= place);
+        place = found.unwrap_or_else(|| panic!("{line} comes too early"));
+    }
+    count
 }
 
 #[test]
-fn a_route_that_verifies_bearers_gets_its_paths_and_the_way_to_find_its_issuer() {
-    let things = "
-[routes.things]
-mode = \"verify\"
-public_url = \"https://app.example.com\"
-audiences = [\"things\"]
-resource = \"https://app.example.com/things\"
-[routes.things.paths]
-\"/things/\" = { upstream = \"http://127.0.0.1:8082\" }
-\"/asked/\" = {}
-";
-    let text = written(&format!("[server]\nverdict_listen = \"127.0.0.1:9083\"\n{PROVIDER}{WEB}{things}"));
-    let paths = text.lines().find(|line| line.contains("@vestibule path")).unwrap();
+fn the_shipped_one_is_the_one_for_the_shipped_config() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = printed(&with_secrets(folder.path(), "one-site.toml"), &[]);
+    let (_, text) = text.split_once("\n\n").unwrap();
+    let shipped = repository().join("Caddyfile");
+    let (_, shipped_text) = fs::read_to_string(&shipped)
+        .unwrap()
+        .split_once("\n\n")
+        .map(|(a, b)| (a.to_owned(), b.to_owned()))
+        .unwrap();
+    // `{$NAME:default}` stands for its default; `{$NAME}` has none in either.
+    let parts: Vec<&str> = shipped_text.split("{$").collect();
+    let plain = parts[1..].iter().fold(parts[0].to_owned(), |text, part| {
+        let (variable, rest) = part.split_once('}').unwrap();
+        match variable.split_once(':') {
+            Some((_, default)) => text + default + rest,
+            None => text + "{$" + part,
+        }
+    });
+    assert_eq!(plain, text);
+    caddies::accept(&shipped);
+}
+
+#[test]
+fn every_site_of_the_running_example_gets_what_is_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = printed(&with_secrets(folder.path(), "vestibule.toml"), &["--front-end", "http://localhost:5173"]);
+    let (_, of_app) = text.split_once("\napp.example.com {\n").unwrap();
+    let (of_app, of_wiki) = of_app.split_once("\nwiki.example.com {\n").unwrap();
+    assert!(of_app.contains("\treverse_proxy http://localhost:5173\n"), "{of_app}");
     assert!(
-        paths.ends_with(
-            "/.well-known/oauth-protected-resource/things /things /things/* /login/* /logout \
-                             /logout/* /userinfo /user_info /claims /check_auth /session /refresh /api /api/*"
-        ),
-        "{paths}"
+        of_wiki.contains("\thandle {\n\t\treverse_proxy 127.0.0.1:9080 {\n") && !of_wiki.contains("5173"),
+        "{of_wiki}"
     );
-    assert!(!text.contains("/asked"), "{text}");
-    accepted(&text);
+    let written = folder.path().join("Caddyfile");
+    fs::write(&written, text).unwrap();
+    caddies::accept(&written);
+}
+
+#[test]
+fn a_config_that_is_wrong_is_told_about_and_nothing_is_printed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("vestibule.toml");
+    fs::write(&path, "[server]\nlisten = \"nowhere\"\n").unwrap();
+    let output = run(&["--config", path.to_str().unwrap()]);
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("listen = \"nowhere\""));
 }

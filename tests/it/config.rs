@@ -190,7 +190,7 @@ fn every_example_of_the_reference_is_understood() {
 #[test]
 fn the_json_schema_is_current_and_the_configs_name_it() {
     assert!(is_committed(&repository().join("config/vestibule.schema.json"), &config::json_schema()));
-    for file in ["vestibule.toml", "reference.toml"] {
+    for file in ["vestibule.toml", "one-site.toml", "reference.toml"] {
         let text = fs::read_to_string(repository().join("config").join(file)).unwrap();
         assert!(text.starts_with("#:schema ./vestibule.schema.json\n"), "{file} does not name the schema");
     }
@@ -241,11 +241,13 @@ fn every_choice_of_the_schema_is_understood() {
 }
 
 #[test]
-fn the_running_example_works() {
-    let text = fs::read_to_string(repository().join("config/vestibule.toml")).unwrap();
-    let loaded = read(&text).unwrap();
-    assert_eq!(loaded.report.to_string(), "");
-    assert_eq!(loaded.config.routes.len(), 2);
+fn the_examples_work() {
+    for (name, routes) in [("vestibule.toml", 2), ("one-site.toml", 3)] {
+        let text = fs::read_to_string(repository().join("config").join(name)).unwrap();
+        let loaded = read(&text).unwrap();
+        assert_eq!(loaded.report.to_string(), "");
+        assert_eq!(loaded.config.routes.len(), routes);
+    }
 }
 
 /// CF-6: neither a config nor its report shows a secret when it is printed for debugging.
