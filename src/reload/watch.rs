@@ -6,8 +6,11 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use notify::event::{AccessKind, AccessMode, ModifyKind};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -15,7 +18,8 @@ use tracing::warn;
 
 /// A change is read once nothing more has happened for this long.
 const QUIET: Duration = Duration::from_millis(150);
-/// And at the latest this long after the first event, so that a busy directory cannot hold a change back.
+/// And at the latest this long after the first event, so that a busy directory, or a file that is never closed, cannot
+/// hold a change back.
 const PATIENCE: Duration = Duration::from_millis(600);
 /// How often files are looked at without an event.
 pub(super) const POLL: Duration = Duration::from_secs(10);
@@ -24,6 +28,8 @@ pub(super) const POLL: Duration = Duration::from_secs(10);
 pub(super) struct Watch {
     events: mpsc::Receiver<()>,
     notice: mpsc::Sender<()>,
+    /// Whether a file was written and not closed yet: half of a config may be a config, but not the one that is meant.
+    writing: Arc<AtomicBool>,
     watcher: Option<RecommendedWatcher>,
     /// What the watcher watches; empty when it has to be made anew.
     armed: BTreeSet<PathBuf>,
@@ -36,7 +42,8 @@ impl Watch {
     pub(super) fn new() -> Self {
         // One event is as good as many: the file is read anew whatever happened.
         let (notice, events) = mpsc::channel(1);
-        Self { events, notice, watcher: None, armed: BTreeSet::new(), blind: false, next_poll: Instant::now() + POLL }
+        let (writing, next_poll) = (Arc::default(), Instant::now() + POLL);
+        Self { events, notice, writing, watcher: None, armed: BTreeSet::new(), blind: false, next_poll }
     }
 
     /// Watches `files` from now on. To be called before they are read, so that no change falls between. False when
@@ -64,13 +71,17 @@ impl Watch {
     }
 
     fn watcher(&self, places: &BTreeSet<PathBuf>) -> notify::Result<RecommendedWatcher> {
-        let notice = self.notice.clone();
+        let (notice, writing) = (self.notice.clone(), Arc::clone(&self.writing));
         let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            // Reading a file is an event too; our own reading must not wake us.
-            if !event.is_ok_and(|event| matches!(event.kind, EventKind::Access(_))) {
-                // Full means that a notice waits already.
-                let _ = notice.try_send(());
+            match event.map(|event| event.kind) {
+                Ok(EventKind::Modify(ModifyKind::Data(_))) => writing.store(true, Ordering::Relaxed),
+                Ok(EventKind::Access(AccessKind::Close(AccessMode::Write))) => writing.store(false, Ordering::Relaxed),
+                // Reading a file is an event too; our own reading must not wake us.
+                Ok(EventKind::Access(_)) => return,
+                Ok(_) | Err(_) => {}
             }
+            // Full means that a notice waits already.
+            let _ = notice.try_send(());
         })?;
         let mut directories = 0;
         for path in places {
@@ -91,11 +102,14 @@ impl Watch {
         if event.is_some() {
             // What was watched may be another file, or gone: inotify follows the old one.
             self.armed.clear();
-            let settled = async { while timeout(QUIET, self.events.recv()).await.is_ok() {} };
+            let settled = async {
+                while timeout(QUIET, self.events.recv()).await.is_ok() || self.writing.load(Ordering::Relaxed) {}
+            };
             tokio::select! {
                 () = settled => {}
                 () = sleep(PATIENCE) => {}
             }
+            self.writing.store(false, Ordering::Relaxed);
         }
         self.next_poll = Instant::now() + POLL;
     }

@@ -22,6 +22,7 @@ mod control;
 mod demo;
 mod cross_site;
 mod diff;
+mod edits;
 mod failures;
 mod inbound;
 mod init;
