@@ -149,6 +149,8 @@ pub struct Refusal {
     pub detail: Option<Box<str>>,
     /// For the page and `detail` of problem+json, in our words, where the reason alone would not help.
     pub words: Option<&'static str>,
+    /// For the page only: where its link leads, where the login's own URL is not it. Absolute, and checked.
+    pub way_on: Option<Box<str>>,
     /// `Retry-After`, for answers of 503.
     pub retry_after: Option<Duration>,
     /// `Allow`, for answers of 405.
@@ -163,7 +165,16 @@ impl Refusal {
     /// A refusal for `reason`.
     #[must_use]
     pub const fn new(reason: Reason) -> Self {
-        Self { reason, detail: None, words: None, retry_after: None, allow: None, challenge: None, cookies: Vec::new() }
+        Self {
+            reason,
+            detail: None,
+            words: None,
+            way_on: None,
+            retry_after: None,
+            allow: None,
+            challenge: None,
+            cookies: Vec::new(),
+        }
     }
 
     /// Adds what the log should say.

@@ -81,8 +81,9 @@ pub fn error_page(refusal: &Refusal, asker: &Asker<'_>) -> String {
     let reason = refusal.reason;
     let (title, text) = words(reason, asker);
     let mut body = format!("<p>{}</p>\n", escape(refusal.words.unwrap_or(text)));
-    if let (true, Some(url)) = (offers_login(reason), asker.login_url) {
-        let _ = writeln!(body, "<p><a class=\"action first\" href=\"{}\">{}</a></p>", escape(url), login_label(reason));
+    let way_on = refusal.way_on.as_deref();
+    if let Some(url) = way_on.or_else(|| asker.login_url.filter(|_| offers_login(reason))) {
+        let _ = writeln!(body, "<p><a class=\"action first\" href=\"{}\">{}</a></p>", escape(url), label(reason));
     }
     let _ = writeln!(
         body,
@@ -111,8 +112,12 @@ fn offers_login(reason: Reason) -> bool {
     )
 }
 
-fn login_label(reason: Reason) -> &'static str {
-    if reason == Reason::LoginRequired { "Sign in" } else { "Start again" }
+fn label(reason: Reason) -> &'static str {
+    match reason {
+        Reason::LoginRequired => "Sign in",
+        Reason::Forbidden => "Sign in as somebody else",
+        _ => "Start again",
+    }
 }
 
 fn words(reason: Reason, asker: &Asker<'_>) -> (&'static str, &'static str) {

@@ -10,6 +10,15 @@ use super::tokens::{IdToken, RefreshToken};
 use super::transport::Operation;
 use super::{Client, form};
 
+/// How somebody who is logged in at the provider becomes somebody else there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Switch {
+    /// By a login with this `prompt`.
+    Prompt(&'static str),
+    /// By signing out first.
+    SignOut,
+}
+
 /// Nobody waits longer for a revocation: the session here is over already.
 const REVOCATION_LIMIT: Duration = Duration::from_secs(2);
 
@@ -32,6 +41,23 @@ impl Client {
             Ok(Ok(_)) => {}
             Ok(Err(failure)) => tracing::info!(provider = %name, %failure, "refresh token was not revoked"),
             Err(_) => tracing::info!(provider = %name, "refresh token was not revoked in time"),
+        }
+    }
+
+    /// How people change accounts at this provider.
+    ///
+    /// `select_account` is meant for it, but many refuse or ignore that prompt (Keycloak, Ory, Logto), and most of them
+    /// refuse another person's answer to `login` while somebody is signed in. So it is sent to those that announce it,
+    /// and to those that say nothing of prompts and let nobody sign out, which is how Google is.
+    #[must_use]
+    pub fn switch(&self) -> Switch {
+        let Some(metadata) = self.provider.known_metadata() else { return Switch::Prompt("login") };
+        let prompts = metadata.prompt_values_supported.as_deref();
+        let chooses = prompts.map(|known| known.iter().any(|prompt| prompt == "select_account"));
+        match (chooses, &metadata.end_session_endpoint) {
+            (Some(true), _) | (None, None) => Switch::Prompt("select_account"),
+            (_, Some(_)) => Switch::SignOut,
+            (Some(false), None) => Switch::Prompt("login"),
         }
     }
 

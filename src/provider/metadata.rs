@@ -58,6 +58,8 @@ pub struct Metadata {
     pub signing_algs: Vec<SigningAlg>,
     /// Whether every callback carries `iss` (RFC 9207 3).
     pub authorization_response_iss_parameter_supported: bool,
+    /// The values of `prompt` that it knows (Initiating User Registration 1.0, 4.2); `None`: it does not say.
+    pub prompt_values_supported: Option<Vec<String>>,
 }
 
 impl Metadata {
@@ -103,6 +105,7 @@ impl Metadata {
                 &document,
                 "authorization_response_iss_parameter_supported",
             ),
+            prompt_values_supported: strings(&document, "prompt_values_supported"),
         };
         if metadata.require_pushed_authorization_requests && metadata.pushed_authorization_request_endpoint.is_none() {
             return Err("it requires pushed authorization requests and has no endpoint for them".to_owned());

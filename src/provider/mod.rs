@@ -41,6 +41,7 @@ pub use access::{AccessClaims, Denied, Issuer, Verifier};
 pub use error::{CallbackError, Error};
 pub use exchange::{Grant, Renewal};
 pub use flow::{Ask, Attempt, Callback};
+pub use leave::Switch;
 pub use metadata::Metadata;
 pub use running::Provider;
 pub use tls::client_config;

@@ -46,6 +46,7 @@ mod strangers;
 mod streams;
 mod uploads;
 mod verdict;
+mod ways_on;
 mod websocket;
 #[expect(dead_code, reason = "the kit serves stories to come")]
 mod world;

@@ -96,7 +96,7 @@ impl AuthCode {
     fn chooser_url(&self, call: &Call, query: &Query) -> Result<String, Refusal> {
         let start = self.url(call, "login/start")?;
         let mut url = url::Url::parse(&start).map_err(|error| Refusal::new(Reason::Internal).because(error))?;
-        for name in ["redirect", "failure"] {
+        for name in ["redirect", "failure", "prompt"] {
             if let Parameter::Once(value) = query.parameter(name) {
                 url.query_pairs_mut().append_pair(name, value);
             }

@@ -4,6 +4,7 @@ mod account;
 mod attempt;
 mod callback;
 mod flights;
+mod links;
 mod login;
 mod loops;
 mod logout;

@@ -39,7 +39,8 @@ impl AuthCode {
         passage.replace_cors = true;
         match self.comer(&call, &rule.config).await? {
             Comer::Member(session) => {
-                self.vouch(&rule.config, &session, &mut passage)?;
+                let vouched = self.vouch(&rule.config, &session, &mut passage);
+                vouched.map_err(|refusal| self.with_other_account(&call, &session, refusal))?;
                 passage.member = Some(self.member_of(session.id, call.now));
             }
             Comer::Nobody => {}

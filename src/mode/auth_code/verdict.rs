@@ -17,7 +17,8 @@ impl AuthCode {
             Comer::ToLogin => return Ok(Verdict::Login(self.login_target(call)?)),
         };
         let mut passage = crate::handoff::Passage::default();
-        self.vouch(&rule.config, &session, &mut passage)?;
+        let vouched = self.vouch(&rule.config, &session, &mut passage);
+        vouched.map_err(|refusal| self.with_other_account(call, &session, refusal))?;
         let groups = self.groups(&session);
         let caller = Caller { claims: &*session, groups_claim: &self.config.groups_claim, groups: &groups };
         let mut headers = caller.told()?;
