@@ -56,6 +56,10 @@ impl Lasting {
                 streams.cut(session.id);
                 let provider = &session.binding.provider;
                 metrics.logout(provider.as_str(), kind.label());
+                // Whoever ended it on somebody's behalf has told of it, and knows on whose.
+                if kind.is_told() {
+                    return;
+                }
                 info!(session = %session.id, route = %session.binding.route, %provider, kind = kind.label(), "session ended");
             })
         };

@@ -35,7 +35,7 @@ impl From<provider::Error> for Refusal {
             E::Callback(CallbackError::Issuer) => Reason::IssuerMismatch,
             E::Callback(CallbackError::Expired) => Reason::LoginExpired,
             E::Callback(CallbackError::Malformed(_)) => Reason::BadRequest,
-            E::Callback(CallbackError::Provider(code)) => of_provider(code),
+            E::Callback(CallbackError::Provider { code, .. }) => of_provider(code),
         };
         let mut refusal = Self::new(reason).because(&error);
         if reason == Reason::ProviderUnavailable {

@@ -147,6 +147,8 @@ pub struct Refusal {
     pub reason: Reason,
     /// For the log only: what exactly, in our words. Never holds a secret.
     pub detail: Option<Box<str>>,
+    /// Whether the log has this refusal already, from where more was known of it than at the door.
+    pub told: bool,
     /// For the page and `detail` of problem+json, in our words, where the reason alone would not help.
     pub words: Option<&'static str>,
     /// For the page only: where its link leads, where the login's own URL is not it. Absolute, and checked.
@@ -168,6 +170,7 @@ impl Refusal {
         Self {
             reason,
             detail: None,
+            told: false,
             words: None,
             way_on: None,
             retry_after: None,

@@ -42,9 +42,14 @@ pub enum CallbackError {
     /// Duplicate or contradicting parameters.
     #[error("malformed callback: {0}")]
     Malformed(&'static str),
-    /// The provider reports an error; the code is one of a fixed list or `unknown`.
-    #[error("the provider reports {0}")]
-    Provider(&'static str),
+    /// The provider reports an error.
+    #[error("the provider answered {words}")]
+    Provider {
+        /// One of a fixed list, or `unknown`.
+        code: &'static str,
+        /// What it said, code and description (escaped, shortened); for the log only.
+        words: String,
+    },
 }
 
 /// A text of the provider's as it may stand in a log line: printable ASCII, everything else escaped, and short.

@@ -215,14 +215,10 @@ impl Client {
         match (query.parameter("code"), query.parameter("error")) {
             (Parameter::Once(_), Parameter::Once(_)) => Err(CallbackError::Malformed("both code and error")),
             (_, Parameter::Once(error)) => {
-                let description = query.parameter("error_description").value().unwrap_or_default();
-                tracing::info!(
-                    provider = %config.name,
-                    error = escaped(error),
-                    description = escaped(description),
-                    "provider answered a login with an error"
-                );
-                Err(CallbackError::Provider(known_error(error)))
+                let description = query.parameter("error_description").value().map(escaped).unwrap_or_default();
+                let colon = if description.is_empty() { "" } else { ": " };
+                let words = format!("{}{colon}{description}", escaped(error));
+                Err(CallbackError::Provider { code: known_error(error), words })
             }
             (Parameter::Once(code), _) if !code.is_empty() => Ok(Callback { code: code.to_owned(), attempt }),
             _ => Err(CallbackError::Malformed("neither code nor error")),

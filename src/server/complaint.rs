@@ -44,6 +44,7 @@ impl Complaints {
         self.metrics.refusal(route.unwrap_or_default(), reason);
         let (detail, status) = (refusal.detail.as_deref(), refusal.reason.status().as_u16());
         let noteworthy = match refusal.reason.fault() {
+            _ if refusal.told => false,
             Fault::Caller => is_suspicious(refusal.reason),
             Fault::Provider | Fault::Upstream | Fault::Vestibule => true,
         };

@@ -64,6 +64,15 @@ pub enum EndKind {
 }
 
 impl EndKind {
+    /// Whether who ends a session for this reason logs it, with what only they know: the request, or the error.
+    #[must_use]
+    pub const fn is_told(self) -> bool {
+        match self {
+            Self::Local | Self::RpInitiated | Self::RefreshFailed => true,
+            Self::Expired | Self::Replaced | Self::Evicted => false,
+        }
+    }
+
     /// The label value.
     #[must_use]
     pub const fn label(self) -> &'static str {

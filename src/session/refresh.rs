@@ -229,7 +229,8 @@ impl Work {
             (provider::Error::InvalidGrant, Journal::Begun) => "invalid_grant",
             _ => "unacceptable",
         };
-        info!(session = %session.id, provider = %session.binding.provider, %error, result, "session ends: its token was not refreshed");
+        let super::Binding { route, provider, .. } = &*session.binding;
+        info!(session = %session.id, %route, %provider, %error, result, "session ends: its token was not refreshed");
         // When even this fails, the session is still useless: its next refresh ends it.
         let _ = self.sessions.end(Selector::Id(session.id), EndKind::RefreshFailed).await;
         self.counted(result, Outcome::Ended)

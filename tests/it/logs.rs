@@ -71,6 +71,67 @@ async fn lg_2_what_an_operator_has_to_know_is_an_event_with_its_context() {
     world.finish().await;
 }
 
+/// What an operator reads at the default level about the requests of this world.
+fn told(world: &World) -> Vec<Value> {
+    let log = world.log();
+    let own = log.lines().filter(|line| line.contains("\"target\":\"vestibule"));
+    let events = own.map(|line| serde_json::from_str::<Value>(line).unwrap());
+    events.filter(|event| !matches!(event["level"].as_str(), Some("DEBUG" | "TRACE"))).collect()
+}
+
+#[tokio::test]
+async fn lg_2_one_event_is_one_line() {
+    let world = World::start().await;
+    let about = |id: &str| -> Vec<Value> {
+        told(&world).into_iter().filter(|event| event["fields"]["request_id"] == id).collect()
+    };
+    let id = |page: &crate::world::answer::Answer| {
+        let text = page.text();
+        text.split("Request: <code>").nth(1).unwrap().split('<').next().unwrap().to_owned()
+    };
+    // The provider's answer is unfit, says no, or says something else.
+    world
+        .provider
+        .mutate(Mutation::nth(Endpoint::Token, 1, Kind::Status(StatusCode::INTERNAL_SERVER_ERROR)));
+    let browsers = [world.new_browser(), world.new_browser(), world.new_browser()];
+    let page = browsers[0].choose(&browsers[0].begin_login().await, "alice").await.refused(502, "login_failed");
+    let lies = [Kind::ParameterRemove("code"), Kind::ParameterSet("error", "server_error".to_owned())];
+    let said = Kind::ParameterSet("error_description", "the directory is asleep".to_owned());
+    for lie in lies.into_iter().chain([said]) {
+        world.provider.mutate(Mutation::nth(Endpoint::Authorize, 2, lie));
+    }
+    let other = browsers[1].choose(&browsers[1].begin_login().await, "alice").await.refused(400, "provider_refused");
+    world.provider.clear_mutations();
+    let picker = browsers[2].begin_login().await;
+    let cancelled = browsers[2].submit(&picker, &[("cancel", "1")]).await.refused(400, "access_denied");
+    for (page, level, reason) in
+        [(page, "WARN", "login_failed"), (other, "WARN", "provider_refused"), (cancelled, "INFO", "access_denied")]
+    {
+        let lines = about(&id(&page));
+        let [line] = lines.as_slice() else { panic!("{reason}: {lines:#?}") };
+        assert_eq!((&line["level"], &line["fields"]["message"]), (&level.into(), &"login failed".into()));
+        let fields = &line["fields"];
+        assert_eq!((&fields["route"], &fields["provider"]), (&"web".into(), &"corp".into()));
+        assert_eq!(fields["reason"], reason);
+        assert!(fields["detail"].as_str().is_some_and(|detail| !detail.is_empty()), "{line}");
+        assert!(reason != "provider_refused" || line.to_string().contains("the directory is asleep"), "{line}");
+    }
+
+    // A logout is one as well, whether its session is ended here only or at the provider, too.
+    world.browser.login("alice").await;
+    let session = told(&world).into_iter().rfind(|event| event["fields"]["message"] == "login succeeded").unwrap();
+    let session = session["fields"]["session"].clone();
+    world.browser.post("/logout").await.is(200);
+    let mut lines = told(&world);
+    lines.retain(|event| event["fields"]["session"] == session && event["fields"]["message"] != "login succeeded");
+    let [line] = lines.as_slice() else { panic!("{lines:#?}") };
+    assert_eq!(line["fields"]["message"], "logged out");
+    for field in ["route", "provider", "kind", "request_id"] {
+        assert!(line["fields"][field].is_string(), "{field}: {line}");
+    }
+    world.finish().await;
+}
+
 #[tokio::test]
 async fn lg_3_c17_nothing_that_comes_in_can_write_a_line_of_its_own() {
     let world = World::start().await;

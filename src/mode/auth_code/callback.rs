@@ -7,9 +7,10 @@ use http::header::{CONTENT_TYPE, HeaderMap, SET_COOKIE};
 use http::{Response, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 use serde_json::json;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
-use crate::error::{Reason, Refusal};
+use crate::error::{Fault, Reason, Refusal};
+use crate::metrics::Metrics;
 use crate::mode::auth_code::attempt::{self, Ticket};
 use crate::mode::auth_code::flights::{Claim, Flight, Landing};
 use crate::mode::auth_code::{AuthCode, Limits, Party, Shared, redirect};
@@ -29,6 +30,8 @@ struct Ended {
     landing: Landing,
     state: String,
     ticket: Option<Ticket>,
+    /// Whether the log has it with the id of this very request.
+    told: bool,
 }
 
 impl AuthCode {
@@ -46,14 +49,15 @@ impl AuthCode {
                 Ok(response)
             }
             Landing::Failed(reason) => {
-                if let Some(failure) = ended.ticket.and_then(|ticket| ticket.failure) {
+                let ticket = ended.ticket.as_ref();
+                if let Some(failure) = ticket.and_then(|ticket| ticket.failure.as_deref()) {
                     let parameters = [("error", reason.code()), ("request_id", &call.request_id)];
-                    let target = ReturnTo::from_config(&failure).with_parameters(&parameters);
+                    let target = ReturnTo::from_config(failure).with_parameters(&parameters);
                     let mut response = redirect(StatusCode::SEE_OTHER, &target)?;
                     response.headers_mut().append(SET_COOKIE, clear);
                     return Ok(response);
                 }
-                Err(with_cookie(Refusal::new(reason), clear))
+                Err(failed((reason, ended.told), clear))
             }
         }
     }
@@ -76,7 +80,7 @@ impl AuthCode {
                 response.headers_mut().append(SET_COOKIE, clear);
                 Ok(response)
             }
-            Landing::Failed(reason) => Err(with_cookie(Refusal::new(reason), clear)),
+            Landing::Failed(reason) => Err(failed((reason, ended.told), clear)),
         }
     }
 
@@ -91,37 +95,43 @@ impl AuthCode {
         let jar = CookieJar::new(&call.head.headers);
         let Some(ticket) = Ticket::open(&state, &jar, &self.config.name, self.origin(call)?, &self.keys) else {
             let landing = self.repeated(call, &name).await?;
-            return Ok(Ended { landing, state, ticket: None });
+            return Ok(Ended { landing, state, ticket: None, told: false });
         };
-        let party = self.asked(call, &ticket)?;
+        let (landing, told) = self.land(call, query, (&ticket, &name)).await?;
+        Ok(Ended { landing, state, ticket: Some(ticket), told })
+    }
+
+    /// Lands the login of this browser's own ticket, and says whether that was this request's doing.
+    async fn land(
+        &self,
+        call: &Call,
+        query: &Query,
+        (ticket, name): (&Ticket, &str),
+    ) -> Result<(Landing, bool), Refusal> {
+        let party = self.asked(call, ticket)?;
         let callback = match party.client.accept(ticket.attempt.clone(), query, call.now) {
             Ok(callback) => callback,
-            Err(error @ provider::CallbackError::Provider(_)) => {
-                let refusal = Refusal::from(provider::Error::from(error));
-                self.count(party, refusal.reason);
-                info!(route = %self.config.name, provider = %party.binding.provider, request_id = %call.request_id,
-                    reason = refusal.reason.code(), detail = refusal.detail, "login failed");
-                return Ok(Ended { landing: Landing::Failed(refusal.reason), state, ticket: Some(ticket) });
-            }
             Err(error) => {
-                let refusal = Refusal::from(provider::Error::from(error));
-                self.count(party, refusal.reason);
+                let answered = matches!(error, provider::CallbackError::Provider { .. });
+                let mut refusal = Refusal::from(provider::Error::from(error));
+                tell(&self.shared.metrics, &party.binding, &call.request_id, &refusal);
+                if answered {
+                    return Ok((Landing::Failed(refusal.reason), true));
+                }
+                refusal.told = true;
                 return Err(refusal);
             }
         };
-        let flight = match self.shared.logins.claim(&name, call.now) {
+        match self.shared.logins.claim(name, call.now) {
             Claim::First(sender, flight) => {
                 let exchange = self.exchange(call, party, (callback, ticket.return_to.as_str().into()));
                 self.shared.tasks.spawn(async move { sender.send_replace(Some(exchange.run().await)) });
-                flight
+                Ok((flight.landing().await, true))
             }
-            Claim::Again(flight) => {
-                return Ok(Ended { landing: self.still(call, flight).await?, state, ticket: Some(ticket) });
-            }
-            Claim::Used => return Err(Refusal::new(Reason::LoginUsed)),
-            Claim::Full => return Err(Refusal::new(Reason::StoreUnavailable).because("too many logins at once")),
-        };
-        Ok(Ended { landing: flight.landing().await, state, ticket: Some(ticket) })
+            Claim::Again(flight) => Ok((self.still(call, flight).await?, false)),
+            Claim::Used => Err(Refusal::new(Reason::LoginUsed)),
+            Claim::Full => Err(Refusal::new(Reason::StoreUnavailable).because("too many logins at once")),
+        }
     }
 
     /// How a flight that others may have seen landed. A session that has ended since, by logout or by another login, is
@@ -187,10 +197,6 @@ impl AuthCode {
             headers.append(SET_COOKIE, self.count_login(call, site));
         }
     }
-
-    fn count(&self, party: &Party, reason: Reason) {
-        self.shared.metrics.login(self.config.name.as_str(), party.binding.provider.as_str(), reason.code());
-    }
 }
 
 /// The exchange of one code, in a task of its own: it finishes although the browser has gone.
@@ -208,19 +214,17 @@ struct Exchange {
 
 impl Exchange {
     async fn run(self) -> Landing {
-        let (route, provider) = (self.binding.route.clone(), self.binding.provider.clone());
         let (metrics, request_id) = (Arc::clone(&self.shared.metrics), Arc::clone(&self.request_id));
-        let return_to = Arc::clone(&self.return_to);
+        let (binding, return_to) = (Arc::clone(&self.binding), Arc::clone(&self.return_to));
         match self.open().await {
             Ok((handle, session)) => {
+                let (route, provider) = (&binding.route, &binding.provider);
                 metrics.login(route.as_str(), provider.as_str(), "success");
                 info!(%route, %provider, %request_id, session = %session, "login succeeded");
                 Landing::LoggedIn(handle, return_to)
             }
             Err(refusal) => {
-                metrics.login(route.as_str(), provider.as_str(), refusal.reason.code());
-                let (reason, detail) = (refusal.reason.code(), refusal.detail);
-                warn!(%route, %provider, %request_id, reason, detail, "login failed");
+                tell(&metrics, &binding, &request_id, &refusal);
                 Landing::Failed(refusal.reason)
             }
         }
@@ -239,9 +243,24 @@ impl Exchange {
     }
 }
 
-fn with_cookie(mut refusal: Refusal, cookie: http::HeaderValue) -> Refusal {
-    refusal.cookies.push(cookie);
+/// The answer to a login that failed.
+fn failed((reason, told): (Reason, bool), clear: http::HeaderValue) -> Refusal {
+    let mut refusal = Refusal::new(reason);
+    refusal.told = told;
+    refusal.cookies.push(clear);
     refusal
+}
+
+/// Counts and logs a login that failed: the one line about it, with what the edge does not know.
+fn tell(metrics: &Metrics, binding: &Binding, request_id: &str, refusal: &Refusal) {
+    let (route, provider) = (&binding.route, &binding.provider);
+    metrics.login(route.as_str(), provider.as_str(), refusal.reason.code());
+    let (reason, detail) = (refusal.reason.code(), refusal.detail.as_deref());
+    match refusal.reason.fault() {
+        Fault::Caller => info!(%route, %provider, request_id, reason, detail, "login failed"),
+        Fault::Provider | Fault::Upstream => warn!(%route, %provider, request_id, reason, detail, "login failed"),
+        Fault::Vestibule => error!(%route, %provider, request_id, reason, detail, "login failed"),
+    }
 }
 
 /// `request_url` of the JSON body.

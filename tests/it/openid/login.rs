@@ -151,6 +151,7 @@ async fn c_table_what_a_callback_may_say() {
     let mut flipped = state.clone().into_bytes();
     flipped[7] ^= 1;
     let flipped = String::from_utf8(flipped).unwrap();
+    let said = |code, words: &str| Some(CallbackError::Provider { code, words: words.to_owned() });
     let twice = CallbackError::Malformed("a parameter occurs twice");
     let neither = CallbackError::Malformed("neither code nor error");
     let tokens = CallbackError::Malformed("tokens have no place in a callback of the code flow");
@@ -185,10 +186,11 @@ async fn c_table_what_a_callback_may_say() {
         (
             "CB-8",
             format!("{ok}&error=access_denied&error_description=%3Cscript%3E"),
-            Some(CallbackError::Provider("access_denied")),
+            said("access_denied", "access_denied: <script>"),
         ),
-        ("CB-8", format!("{ok}&error=login_required"), Some(CallbackError::Provider("login_required"))),
-        ("C16", format!("{ok}&error=../x"), Some(CallbackError::Provider("unknown"))),
+        ("CB-8", format!("{ok}&error=login_required"), said("login_required", "login_required")),
+        ("C16", format!("{ok}&error=../x"), said("unknown", "../x")),
+        ("LG-3", format!("{ok}&error=%0Ax%1B"), said("unknown", "\\nx\\u{1b}")),
     ];
     for (id, query, expected) in table {
         let result = stage.client.accept(attempt.clone(), &Query::parse(&query), stage.now());
