@@ -81,8 +81,8 @@ pub fn error_page(refusal: &Refusal, asker: &Asker<'_>) -> String {
     let reason = refusal.reason;
     let (title, text) = words(reason, asker);
     let mut body = format!("<p>{}</p>\n", escape(refusal.words.unwrap_or(text)));
-    let way_on = refusal.way_on.as_deref();
-    if let Some(url) = way_on.or_else(|| asker.login_url.filter(|_| offers_login(reason))) {
+    let way_on = refusal.way_on.as_deref().or(asker.login_url);
+    if let (true, Some(url)) = (offers_login(refusal), way_on) {
         let _ = writeln!(body, "<p><a class=\"action first\" href=\"{}\">{}</a></p>", escape(url), label(reason));
     }
     let _ = writeln!(
@@ -94,10 +94,14 @@ pub fn error_page(refusal: &Refusal, asker: &Asker<'_>) -> String {
     page(title, &body)
 }
 
-fn offers_login(reason: Reason) -> bool {
+/// Whether a login can help. One as somebody else can only where we know how that is done.
+fn offers_login(refusal: &Refusal) -> bool {
     use Reason as R;
+    if refusal.reason == R::Forbidden {
+        return refusal.way_on.is_some();
+    }
     matches!(
-        reason,
+        refusal.reason,
         R::UnknownLogin
             | R::LoginLoop
             | R::LoginExpired

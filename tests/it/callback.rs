@@ -266,7 +266,8 @@ async fn cb_12_a_login_ages_and_the_page_offers_a_new_one() {
     let stubborn = world.new_browser();
     stubborn.plant(&format!("{}={}; Path=/; Secure; HttpOnly", cookie.name, cookie.value));
     let page = stubborn.navigate(callback.as_str()).await.refused(400, "login_expired");
-    page.says("href=\"https://app.test/login/start\"").says("Start again").lacks("location");
+    let again = "href=\"https://app.test/login/start?redirect=https%3A%2F%2Fapp.test%2Fpage%3Fx%3D1\"";
+    page.says(again).says("Start again").lacks("location");
     assert_eq!(world.provider.count(Endpoint::Token), 0);
     world.finish().await;
 }

@@ -143,3 +143,75 @@ async fn with_several_providers_somebody_else_may_come_from_any_of_them() {
         .at("https://app.test/api/x");
     world.finish().await;
 }
+
+const AGAIN: &str = "Start again";
+const WANTED: &str = "/login/start?redirect=/orders%3Fpage%3D2%26x%3D%2520";
+
+/// The page of a login that did not come about, and where it was meant to end.
+async fn starts_again(world: &World, page: &Answer) {
+    let mut landed = world.browser.click(page.url.as_str(), link(page, AGAIN).as_str()).await.is(200);
+    // The provider may know the browser by now.
+    if landed.text().contains("Who are you?") {
+        landed = world.browser.choose(&landed, "alice").await.is(200);
+    }
+    assert_eq!(landed.url.as_str(), "https://app.test/orders?page=2&x=%20");
+}
+
+#[tokio::test]
+async fn a_login_that_was_cancelled_starts_again_for_the_same_place() {
+    let world = World::start().await;
+    let picker = world.browser.navigate(WANTED).await.is(200);
+    let page = world.browser.submit(&picker, &[("cancel", "1")]).await.refused(400, "access_denied");
+    starts_again(&world, &page).await;
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn so_does_one_that_failed_later_or_took_too_long_or_was_never_begun() {
+    let mut world = World::start().await;
+    world
+        .provider
+        .mutate(Mutation::nth(Endpoint::Token, 1, Kind::Status(http::StatusCode::INTERNAL_SERVER_ERROR)));
+    let picker = world.browser.navigate(WANTED).await.is(200);
+    let page = world.browser.choose(&picker, "alice").await.refused(502, "login_failed");
+    starts_again(&world, &page).await;
+
+    // A browser drops the cookie after ten minutes, unless its clock is behind.
+    let late = world.new_browser();
+    let callback = late.callback_for(&late.navigate(WANTED).await.is(200), "alice").await;
+    let cookie = late.cookies().into_iter().find(|cookie| cookie.name.contains(".login.")).unwrap();
+    world.clock.shift(601);
+    let behind = late.navigate(callback.as_str()).header("cookie", &format!("{}={}", cookie.name, cookie.value));
+    let page = behind.await.refused(400, "login_expired");
+    starts_again(&world, &page).await;
+
+    world.provider.go_down().await.unwrap();
+    world.restart().await;
+    let page = world
+        .browser
+        .navigate(&format!("{WANTED}&failure=/sorry"))
+        .await
+        .refused(503, "provider_unavailable");
+    assert_eq!(parameter(&link(&page, AGAIN), "failure").as_deref(), Some("https://app.test/sorry"));
+    world.provider.come_up().unwrap();
+    let begun = std::time::Instant::now();
+    while world.browser.navigate("/login/start").stay().await.status != http::StatusCode::FOUND {
+        assert!(begun.elapsed() < std::time::Duration::from_secs(10), "the provider is not found again");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    starts_again(&world, &page).await;
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn r_table_what_is_not_allowed_any_more_is_not_led_to() {
+    let world = World::builder()
+        .config(|toml| toml.set("routes.web", "allowed_redirects", "[\"https://other.test/\"]"))
+        .start()
+        .await;
+    let picker = world.browser.navigate("/login/start?redirect=https://other.test/x").await.is(200);
+    world.edit(|toml| toml.set("routes.web", "allowed_redirects", "[]")).await;
+    let page = world.browser.submit(&picker, &[("cancel", "1")]).await.refused(400, "access_denied");
+    assert_eq!(link(&page, AGAIN).as_str(), "https://app.test/login/start");
+    world.finish().await;
+}

@@ -57,7 +57,9 @@ impl AuthCode {
                     response.headers_mut().append(SET_COOKIE, clear);
                     return Ok(response);
                 }
-                Err(failed((reason, ended.told), clear))
+                let refusal = failed((reason, ended.told), clear);
+                let return_to = ticket.map(|ticket| ticket.return_to.as_str());
+                Err(self.with_another_start(call, &[("redirect", return_to)], refusal))
             }
         }
     }
@@ -97,7 +99,9 @@ impl AuthCode {
             let landing = self.repeated(call, &name).await?;
             return Ok(Ended { landing, state, ticket: None, told: false });
         };
-        let (landing, told) = self.land(call, query, (&ticket, &name)).await?;
+        let landed = self.land(call, query, (&ticket, &name)).await;
+        let ends = [("redirect", Some(ticket.return_to.as_str()))];
+        let (landing, told) = landed.map_err(|refusal| self.with_another_start(call, &ends, refusal))?;
         Ok(Ended { landing, state, ticket: Some(ticket), told })
     }
 

@@ -10,6 +10,24 @@ use crate::session::Session;
 use crate::web::{Kind, ReturnTo};
 
 impl AuthCode {
+    /// Adds to the refusal of a login how it is begun again with the same ends: `redirect`, and `failure` where the page
+    /// is shown because nothing was begun.
+    pub(super) fn with_another_start(&self, call: &Call, ends: &[(&str, Option<&str>)], refusal: Refusal) -> Refusal {
+        let mut refusal = refusal;
+        if call.kind == Kind::Fetch || refusal.way_on.is_some() {
+            return refusal;
+        }
+        let (Some(start), Ok(origin)) = (self.login_url(call.site), self.origin(call)) else { return refusal };
+        // What was good when the login began may not be any more, and a page of ours leads to no second refusal.
+        let fit = |url: &&str| ReturnTo::parse(url, origin, &self.mode.allowed_redirects).is_some();
+        let kept = ends.iter().filter_map(|(name, url)| Some((*name, url.filter(fit)?)));
+        let kept: Vec<_> = kept.filter(|(name, url)| *name != "redirect" || *url != self.mode.home_url).collect();
+        if !kept.is_empty() {
+            refusal.way_on = Some(ReturnTo::from_config(start).with_parameters(&kept).into());
+        }
+        refusal
+    }
+
     /// Adds to the refusal of somebody who is logged in how they come back as somebody else.
     pub(super) fn with_other_account(&self, call: &Call, session: &Session, mut refusal: Refusal) -> Refusal {
         if refusal.reason == Reason::Forbidden && call.kind != Kind::Fetch {

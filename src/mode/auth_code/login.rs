@@ -24,9 +24,21 @@ impl AuthCode {
         let query = Query::parse(call.head.uri.query().unwrap_or_default());
         let return_to = self.target(call, &query, "redirect")?;
         let failure = self.target(call, &query, "failure")?;
+        let begun = self.begin(call, &query, (return_to.as_ref(), failure.as_ref())).await;
+        let ends = [("redirect", return_to.as_ref()), ("failure", failure.as_ref())];
+        let ends = ends.map(|(name, to)| (name, to.map(ReturnTo::as_str)));
+        begun.map_err(|refusal| self.with_another_start(call, &ends, refusal))
+    }
+
+    async fn begin(
+        &self,
+        call: &Call,
+        query: &Query,
+        (return_to, failure): (Option<&ReturnTo>, Option<&ReturnTo>),
+    ) -> Result<Response<Body>, Refusal> {
         let wants_json = call.head.method == http::Method::POST || call.wants.names_json();
-        let Some(party) = self.party(&query)? else {
-            let chooser = self.chooser_url(call, &query)?;
+        let Some(party) = self.party(query)? else {
+            let chooser = self.chooser_url(call, query)?;
             return if wants_json && call.kind == Kind::Fetch {
                 Ok(json_answer(&json!({ "authorization_request_url": chooser })))
             } else {
@@ -34,8 +46,8 @@ impl AuthCode {
             };
         };
         self.break_loop(call, party).await?;
-        let mut ask = self.ask(call, &query, party)?;
-        if let Some(return_to) = &return_to {
+        let mut ask = self.ask(call, query, party)?;
+        if let Some(return_to) = return_to {
             ask.acr_values = self.acr_values(call, return_to)?;
         }
         let (url, attempt) = party.client.begin(&ask, call.now).await?;
