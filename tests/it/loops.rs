@@ -47,6 +47,57 @@ async fn three_logins_in_more_than_a_minute_are_no_loop() {
     world.finish().await;
 }
 
+/// A session that was never in use, or only until the front end's first call, is what loops leave behind.
+#[tokio::test]
+async fn an_upstream_that_refuses_every_token_is_a_loop_although_the_session_comes_back() {
+    let world = World::start().await;
+    for _ in 0..3 {
+        world.browser.click("/", "/login/start?login_hint=alice").header("sec-fetch-user", "").await.is(200);
+        world.clock.shift(2);
+        world.browser.get("/api/me").await.is(200);
+    }
+    let page = world.browser.click("/", "/login/start?login_hint=alice").header("sec-fetch-user", "").await;
+    page.refused(403, "login_loop");
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn who_logs_in_again_and_again_by_hand_is_in_no_loop() {
+    let world = World::start().await;
+    // By clicking on a link of the app.
+    let clicking = world.new_browser();
+    for _ in 0..6 {
+        clicking.click("/", "/login/start?login_hint=alice").await.is(200).at("https://app.test/");
+        clicking.get("/api/me").await.is(200);
+    }
+    // By typing the address, using the app in between.
+    let typing = world.new_browser();
+    for _ in 0..6 {
+        typing.navigate("/login/start?login_hint=alice").await.is(200).at("https://app.test/");
+        world.clock.shift(6);
+        typing.get("/api/me").await.is(200);
+    }
+    // By logging out and in, in either dialect.
+    let leaving = world.new_browser();
+    for round in 0..6 {
+        leaving.navigate("/login/start?login_hint=alice").await.is(200).at("https://app.test/");
+        if round % 2 == 0 {
+            leaving.post("/logout").await.is(200);
+        } else {
+            leaving.click("/", "/logout").stay().await.is(302);
+        }
+    }
+    // A click that is led through the provider again and again is a loop all the same.
+    let looping = world.new_browser();
+    looping.navigate("/login/start?login_hint=alice").await.is(200);
+    for _ in 0..2 {
+        looping.plant("__Host-Http-vestibule-web=; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age=0");
+        looping.click("https://id.example/", "/login/start").await.is(200).at("https://app.test/");
+    }
+    looping.click("https://id.example/", "/login/start").await.refused(403, "login_loop");
+    world.finish().await;
+}
+
 #[tokio::test]
 async fn a_callback_without_any_cookie_says_that_cookies_are_missing() {
     let world = World::start().await;

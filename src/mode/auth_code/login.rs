@@ -45,7 +45,7 @@ impl AuthCode {
                 Ok(html(pages::chooser(&self.choices(), &chooser)))
             };
         };
-        self.break_loop(call, party).await?;
+        let taken_back = self.break_loop(call, party).await?;
         let mut ask = self.ask(call, query, party)?;
         if let Some(return_to) = return_to {
             ask.acr_values = self.acr_values(call, return_to)?;
@@ -70,6 +70,9 @@ impl AuthCode {
             response.headers_mut().append(SET_COOKIE, gone);
         }
         response.headers_mut().append(SET_COOKIE, cookie);
+        if let Some(cookie) = taken_back {
+            response.headers_mut().append(SET_COOKIE, cookie);
+        }
         self.shared.metrics.login_started(self.config.name.as_str(), provider.as_str());
         debug!(route = %self.config.name, %provider, request_id = %call.request_id, "login started");
         Ok(response)

@@ -5,18 +5,19 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use http::header::SET_COOKIE;
+use http::header::{HeaderMap, HeaderValue, REFERER, SET_COOKIE};
 use http::{Response, StatusCode};
 use serde_json::json;
 use tracing::info;
 
+use crate::config::Origin;
 use crate::error::{Reason, Refusal};
 use crate::mode::auth_code::{AuthCode, html, pages, redirect};
 use crate::mode::{Call, json as json_answer};
 use crate::provider::Client;
 use crate::session::{EndKind, Found, Selector, Touch};
 use crate::time::Timestamp;
-use crate::web::{Body, Kind, Parameter, Purpose, Query, RandomError, ReturnTo};
+use crate::web::{Body, CookieName, Kind, Parameter, Purpose, Query, RandomError, ReturnTo};
 
 /// How long a one-use logout URL waits for its browser.
 const DEPARTURE: Duration = Duration::from_secs(120);
@@ -184,5 +185,16 @@ impl AuthCode {
         if let Some(site) = self.sites.get(call.site) {
             response.headers_mut().append(SET_COOKIE, site.session_cookie.clear());
         }
+        if let Some(site) = self.config.public_urls.get(call.site) {
+            // Who logs out and in again is in no loop.
+            response.headers_mut().append(SET_COOKIE, CookieName::loops(&self.config.name, site.scheme).clear());
+        }
     }
+}
+
+/// The origin of the page that led here, where the browser tells. No page can name another's.
+fn referrer(headers: &HeaderMap) -> Option<String> {
+    let mut named = headers.get_all(REFERER).iter();
+    let (page, None) = (named.next()?.to_str().ok()?, named.next()) else { return None };
+    Some(url::Url::parse(page).ok()?.origin().ascii_serialization())
 }

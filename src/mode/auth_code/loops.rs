@@ -1,7 +1,9 @@
 //! The loop breaker: a browser that logs in again and again gets a page that says why, instead of one more redirect.
 //!
 //! Each successful login leaves a short-lived count with the browser. A browser that comes back to log in although it
-//! has just done so several times is in a loop, and what it brings along tells the cause.
+//! has just done so several times is in a loop, and what it brings along tells the cause. Logins that were a person's
+//! own doing are forgotten: those that a click on a page of ours began, those that ended in a logout, and those whose
+//! session came back and was in use for a while.
 
 use std::time::Duration;
 
@@ -19,6 +21,9 @@ use crate::web::{CookieJar, CookieName};
 
 /// Logins of one browser within this time count as one loop.
 const WINDOW: Duration = Duration::from_secs(60);
+/// A session that was in use so long after its login has come back. A front end that sends the browser to log in as soon
+/// as its first call was refused does so sooner.
+const STOOD: Duration = Duration::from_secs(5);
 /// So many logins are made before the next one is answered with the page.
 const MAX_LOGINS: u32 = 3;
 
@@ -76,15 +81,22 @@ impl Cause {
 }
 
 impl AuthCode {
-    /// Refuses the login of a browser that has just logged in several times.
+    /// Refuses the login of a browser that has just logged in several times. Gives the `Set-Cookie` that takes the count
+    /// back where a person began this login.
     ///
     /// # Errors
     /// `login_loop`, with the cause for the page and the log. The count is taken back, so that "start again" works.
-    pub(super) async fn break_loop(&self, call: &Call, party: &Party) -> Result<(), Refusal> {
+    pub(super) async fn break_loop(&self, call: &Call, party: &Party) -> Result<Option<HeaderValue>, Refusal> {
         let site = self.origin(call)?;
         let count = self.recent_logins(&call.head.headers, site, call.now).0;
+        if count == 0 {
+            return Ok(None);
+        }
+        if is_clicked(&call.head.headers, site, party) || self.stood(call).await? {
+            return Ok(Some(CookieName::loops(&self.config.name, site.scheme).clear()));
+        }
         if count < MAX_LOGINS {
-            return Ok(());
+            return Ok(None);
         }
         let cause = self.cause(call, party).await?;
         let route = &self.config.name;
@@ -94,6 +106,12 @@ impl AuthCode {
         refusal.words = Some(cause.words());
         refusal.cookies.push(CookieName::loops(route, site.scheme).clear());
         Err(refusal)
+    }
+
+    /// Whether the last login ended in a session that came back: that is not what a loop looks like.
+    async fn stood(&self, call: &Call) -> Result<bool, Refusal> {
+        let found = self.caller(call, Touch::Look).await?;
+        Ok(found.is_some_and(|(found, _)| found.last_used_at.since(found.session.created_at) >= STOOD))
     }
 
     /// A callback whose login cookie is not there, with what can be told about why.
@@ -151,4 +169,13 @@ impl AuthCode {
         let skew = provider.clock_skew().map(i64::unsigned_abs).map(Duration::from_secs);
         Ok(if skew.is_some_and(|skew| skew > tolerated) { Cause::Clock } else { Cause::SessionGone })
     }
+}
+
+/// Whether somebody clicked on a page of this very origin. A chain of redirects by way of the provider is
+/// `cross-site` or `none` to the browser, and a script has no click; only a provider of the same origin blurs that.
+fn is_clicked(headers: &HeaderMap, site: &Origin, party: &Party) -> bool {
+    let has = |name: &str, wanted: &[u8]| headers.get(name).is_some_and(|value| value.as_bytes() == wanted);
+    let issuer = url::Url::parse(&party.client.provider.config().issuer);
+    let foreign = issuer.is_ok_and(|issuer| issuer.origin().ascii_serialization() != site.text);
+    foreign && has("sec-fetch-user", b"?1") && has("sec-fetch-site", b"same-origin")
 }
