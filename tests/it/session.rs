@@ -67,7 +67,7 @@ async fn sc_5_s18_both_lifetimes_end_here_whatever_the_clock_does() {
     let idle = world.new_browser();
     idle.login("bob").await;
     let cookie = format!("{NAME}={}", handle(&idle));
-    world.clock.shift(1199);
+    world.clock.shift(1150);
     assert_eq!(ask(&world, "/userinfo", &[cookie.as_bytes()]).await, 200);
     world.clock.shift(1201);
     assert_eq!(ask(&world, "/userinfo", &[cookie.as_bytes()]).await, 401);
