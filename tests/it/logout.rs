@@ -159,6 +159,49 @@ async fn a_logout_from_another_site_or_from_nowhere_has_to_be_confirmed() {
     world.finish().await;
 }
 
+/// Spec 4.1: from another site, or nobody knows from where. A listed origin beside ours is neither.
+#[tokio::test]
+async fn a_listed_origin_of_the_same_site_logs_out_as_our_own_pages_do() {
+    let world = World::builder()
+        .config(|toml| {
+            toml.set("routes.web", "allowed_origins", "[\"https://www.app.test\", \"https://app.elsewhere\"]")
+        })
+        .start()
+        .await;
+    world.browser.login("alice").await;
+    let from = |page: &'static str, referrer: &'static str| {
+        world.browser.click(page, "/logout").header("referer", referrer).stay()
+    };
+    for asked in [
+        // A sibling that is not listed, one that only looks like it, and one that does not say who it is.
+        from("https://sub.app.test/", "https://sub.app.test/"),
+        from("https://sub.app.test/", "https://www.app.test.evil.test/"),
+        from("https://sub.app.test/", "https://www.app.test@evil.test/"),
+        from("https://sub.app.test/", "null"),
+        world.browser.click("https://www.app.test/", "/logout").stay(),
+        from("https://www.app.test/", "https://www.app.test/").header("referer", "https://evil.test/"),
+        // Another site has to ask, listed or not; and a typed address may be a link in a mail program.
+        from("https://app.elsewhere/", "https://app.elsewhere/"),
+        world.browser.navigate("/logout").header("referer", "https://www.app.test/").stay(),
+        // What is fetched in advance is nobody's wish.
+        from("https://www.app.test/", "https://www.app.test/").header("sec-purpose", "prefetch"),
+        world.browser.navigate("/logout").without_metadata().header("referer", "https://evil.test/").stay(),
+    ] {
+        asked.await.is(200).says("Sign out?");
+    }
+    from("https://www.app.test/", "https://www.app.test/").await.is(302);
+    world.browser.get("/api/me").await.is(401);
+    world.browser.navigate("/login/start?login_hint=alice").await.is(200);
+    let old = world
+        .browser
+        .navigate("/logout")
+        .without_metadata()
+        .header("referer", "https://app.test/account")
+        .stay();
+    old.await.is(302);
+    world.finish().await;
+}
+
 #[tokio::test]
 async fn other_sites_cannot_log_anybody_out() {
     let world = World::start().await;

@@ -143,13 +143,20 @@ impl AuthCode {
         Ok((kind, next.map_or_else(home, Into::into)))
     }
 
-    /// Whether this navigation is surely the user's own wish: a click on a page of this origin, or on the
-    /// confirmation page (which browsers without Fetch Metadata need). What a browser fetches in advance is nobody's.
+    /// Whether this navigation is surely the user's own wish: a click on a page of this origin, on one of a listed
+    /// origin as far as the browser says which, or on the confirmation page. What a browser fetches in advance is
+    /// nobody's. A typed address is not told from a link in a mail program (`Sec-Fetch-Site: none` is said of both).
     fn is_meant(&self, call: &Call, query: &Query, found: &Found) -> bool {
         if call.head.headers.contains_key("sec-purpose") {
             return false;
         }
-        if call.head.headers.get("sec-fetch-site").is_some_and(|site| site.as_bytes() == b"same-origin") {
+        let from = match call.head.headers.get("sec-fetch-site").map(HeaderValue::as_bytes) {
+            Some(b"same-origin") => return true,
+            Some(b"same-site") | None => referrer(&call.head.headers),
+            Some(_) => None,
+        };
+        let known = |origin: &Origin| from.as_ref().is_some_and(|from| *from == origin.text);
+        if self.config.public_urls.iter().chain(&self.mode.allowed_origins).any(known) {
             return true;
         }
         let Parameter::Once(confirm) = query.parameter("confirm") else { return false };
