@@ -13,7 +13,7 @@ use super::route::Declared;
 use super::section::{Context, Section};
 use super::upstream::Upstreams;
 use super::walk::Walk;
-use super::{Config, Listen, Log, Route, Server, Sessions, conflicts};
+use super::{Config, Listen, Log, Route, Server, Sessions, conflicts, shadows};
 
 /// A config that can be used.
 #[derive(Debug)]
@@ -86,6 +86,7 @@ fn resolve(root: &Section<'_>) -> Option<Config> {
         .collect();
     let legal: Vec<_> = routes.iter().flatten().cloned().collect();
     conflicts::find(&server_section, server.as_ref(), &legal);
+    shadows::find(&legal);
     let routes: Option<Vec<_>> = routes.into_iter().collect();
     Some(Config {
         server: server?,

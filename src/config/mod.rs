@@ -38,6 +38,7 @@ mod secret;
 mod section;
 mod server;
 mod sessions;
+mod shadows;
 mod starter;
 mod upstream;
 mod verify;
