@@ -24,6 +24,11 @@ pub use auth_code::AuthCode;
 pub use bearer::Bearer;
 pub use rule::Rule;
 
+/// What a form at `login/end` is told: some providers can post their answer from the browser, and are asked not to.
+pub const FORM_POST: &str = "A sign-in service sent its answer here as a form (response_mode=form_post), which is not \
+    supported. Nothing was done. Whoever runs this site can have it answer by redirect (response_mode=query), which is \
+    what it is asked for.";
+
 /// In a verdict: the bearer for the upstream, where the rule asks for one.
 const AUTHORIZATION: HeaderName = HeaderName::from_static("vestibule-authorization");
 

@@ -17,7 +17,7 @@ use hyper::service::Service as _;
 
 use crate::config::Listen;
 use crate::error::{Asker, Reason, Refusal, answer, page};
-use crate::mode::{Call, Place, Route};
+use crate::mode::{Call, Endpoint, FORM_POST, Place, Route};
 use crate::runtime::{Current, Lasting, Match, Snapshot};
 use crate::server::Peer;
 use crate::server::complaint::{Complaints, Subject};
@@ -145,7 +145,12 @@ impl Edge {
                 }
                 return response;
             }
-            Judgement::Refuse(why) => Err(Refusal::new(Reason::CrossSite).because(why)),
+            Judgement::Refuse(why) => {
+                let mut refusal = Refusal::new(Reason::CrossSite).because(why);
+                let answers = visit.kind == Kind::Form && visit.place == Some(Place::Endpoint(Endpoint::LoginEnd));
+                refusal.words = answers.then_some(FORM_POST);
+                Err(refusal)
+            }
             Judgement::Pass(origin) => {
                 visit.origin = origin;
                 match visit.place {

@@ -204,7 +204,15 @@ async fn c20_cb_14_c29_methods_and_bodies_of_the_callback() {
     let issuer = world.provider.issuer();
     let form = world.browser.fetch_from(issuer, Method::POST, "/login/end").header("sec-fetch-mode", "navigate");
     let form = form.header("content-type", "application/x-www-form-urlencoded").body("code=x&state=y");
-    form.await.refused(403, "cross_site");
+    form.await
+        .refused(403, "cross_site")
+        .says("response_mode=form_post")
+        .says("not supported")
+        .lacks("set-cookie");
+    let own = world.browser.post("/login/end").header("sec-fetch-mode", "navigate");
+    let own = own.header("content-type", "application/x-www-form-urlencoded").body("code=x&state=y");
+    own.await.refused(415, "unsupported_media_type").says("response_mode=form_post");
+    assert_eq!(world.provider.count(Endpoint::Token), 0);
     world.finish().await;
 }
 

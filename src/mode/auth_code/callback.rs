@@ -14,7 +14,7 @@ use crate::metrics::Metrics;
 use crate::mode::auth_code::attempt::{self, Ticket};
 use crate::mode::auth_code::flights::{Claim, Flight, Landing};
 use crate::mode::auth_code::{AuthCode, Limits, Party, Shared, redirect};
-use crate::mode::{Call, json as json_answer};
+use crate::mode::{Call, FORM_POST, json as json_answer};
 use crate::provider::{self, Callback, Client};
 use crate::session::{Binding, EndKind, Handle, Selector, Session, SessionId, Touch};
 use crate::time::Timestamp;
@@ -272,7 +272,9 @@ async fn request_url(headers: &HeaderMap, body: Body) -> Result<String, Refusal>
     let media = headers.get(CONTENT_TYPE).map_or(&b""[..], http::HeaderValue::as_bytes);
     let media = media.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
     if !media.eq_ignore_ascii_case(b"application/json") {
-        return Err(Refusal::new(Reason::UnsupportedMediaType).because("login/end reads application/json"));
+        let mut refusal = Refusal::new(Reason::UnsupportedMediaType).because("login/end reads application/json");
+        refusal.words = media.eq_ignore_ascii_case(b"application/x-www-form-urlencoded").then_some(FORM_POST);
+        return Err(refusal);
     }
     let read = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY).collect()).await;
     let bytes = match read {
