@@ -4,7 +4,6 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, COOKIE, HeaderValue, WWW_AUTHENTICATE};
@@ -12,22 +11,17 @@ use http::request::Parts;
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::{Map, Value, json};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use super::bearer::Verifier;
+use super::server;
 use crate::web::BoxError;
 
 /// What access tokens must be meant for.
 pub(super) const AUDIENCE: &str = "api";
-
-/// How long a head may take to arrive; longer than Vestibule keeps an idle connection.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A running API. It ends when the handle is dropped.
 pub(super) struct Api {
@@ -52,7 +46,9 @@ impl Api {
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared { verifier: Verifier::new(issuer, AUDIENCE), welcome: AtomicU64::new(0) });
         let stop = CancellationToken::new();
-        tokio::spawn(serve(listener, Arc::clone(&shared), stop.clone()));
+        let answering = Arc::clone(&shared);
+        let answer = move |request| answer(Arc::clone(&answering), request);
+        tokio::spawn(server::serve(listener, TaskTracker::new(), stop.clone(), answer));
         Ok(Self { address, shared, _stop: stop.drop_guard() })
     }
 
@@ -64,35 +60,6 @@ impl Api {
     /// How many calls were let in.
     pub(super) fn welcome(&self) -> u64 {
         self.shared.welcome.load(Ordering::Relaxed)
-    }
-}
-
-async fn serve(listener: TcpListener, shared: Arc<Shared>, stop: CancellationToken) {
-    let tasks = TaskTracker::new();
-    loop {
-        let accepted = tokio::select! {
-            () = stop.cancelled() => return,
-            accepted = listener.accept() => accepted,
-        };
-        match accepted {
-            Ok((stream, _)) => drop(tasks.spawn(connection(stream, Arc::clone(&shared), stop.clone()))),
-            // Out of file descriptors, most likely: give others time to close theirs.
-            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
-        }
-    }
-}
-
-async fn connection(stream: TcpStream, shared: Arc<Shared>, stop: CancellationToken) {
-    let _ = stream.set_nodelay(true);
-    let service = service_fn(|request| answer(Arc::clone(&shared), request));
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), service);
-    tokio::select! {
-        () = stop.cancelled() => {}
-        // A client that goes away is no news here.
-        _ = connection => {}
     }
 }
 

@@ -13,6 +13,7 @@ mod house;
 mod install;
 mod port;
 pub mod provider;
+mod server;
 mod trouble;
 
 pub use house::{House, Options};

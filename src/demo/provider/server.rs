@@ -10,10 +10,7 @@ use http::request::Parts;
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use url::form_urlencoded;
@@ -26,13 +23,11 @@ use super::mutation::Kind;
 use super::{
     Broken, Shared, authorize, device, discovery, end_session, introspection, misbehave, revocation, token, userinfo,
 };
+use crate::demo::server;
 use crate::web::Body;
 
 /// Largest form.
 const FORM_LIMIT: usize = 256 * 1024;
-
-/// How long a head may take to arrive, also the first one of a connection that is kept.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Binds a loopback address; a port of 0 picks a free one.
 ///
@@ -64,34 +59,9 @@ pub(super) fn listen(socket: TcpSocket) -> io::Result<TcpListener> {
     socket.listen(1024)
 }
 
-/// Accepts until `stop`; dropping the listener and all connections then is what "down" means.
+/// Answers until `stop`.
 pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>, tasks: TaskTracker, stop: CancellationToken) {
-    loop {
-        let accepted = tokio::select! {
-            () = stop.cancelled() => return,
-            accepted = listener.accept() => accepted,
-        };
-        match accepted {
-            Ok((stream, _)) => drop(tasks.spawn(connection(stream, Arc::clone(&shared), stop.clone()))),
-            // Out of file descriptors, most likely: give others time to close theirs.
-            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
-        }
-    }
-}
-
-/// One connection.
-async fn connection(stream: TcpStream, shared: Arc<Shared>, stop: CancellationToken) {
-    let _ = stream.set_nodelay(true);
-    let service = service_fn(|request| respond(Arc::clone(&shared), request));
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), service);
-    tokio::select! {
-        () = stop.cancelled() => {}
-        // A client that goes away is no news here.
-        _ = connection => {}
-    }
+    server::serve(listener, tasks, stop, move |request| respond(Arc::clone(&shared), request)).await;
 }
 
 /// One request; an error closes the connection without an answer.
