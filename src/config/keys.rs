@@ -56,6 +56,13 @@ const SERVER: &[Key] = &[
         "Where /metrics, /livez and /readyz answer, or \"off\".",
     ),
     key(
+        "metrics_hosts",
+        TEXTS,
+        Default("[]"),
+        "Names with a dot in them that scrapers call it by, such as \"vestibule.example.net\". Addresses and names \
+         without a dot are always good. Any other name gets 403: a web page could have had it resolve to us.",
+    ),
+    key(
         "control",
         Text,
         Optional("\"unix:/run/vestibule/control.sock\""),

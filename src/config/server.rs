@@ -17,6 +17,8 @@ use super::section::Section;
 pub struct Server {
     /// Where `/metrics`, `/livez` and `/readyz` answer.
     pub metrics_listen: Option<Listen>,
+    /// The names with a dot that it is called by, lower case and without a port.
+    pub metrics_hosts: Vec<String>,
     /// Where verdicts for Caddy's `forward_auth` are given; absent: none are.
     pub verdict_listen: Option<Listen>,
     /// Peers that may speak to the listeners of routes; all others get 403. Peers on a unix socket always may.
@@ -83,6 +85,7 @@ impl Server {
             "off" => Ok(None),
             text => Listen::parse(text).map(Some),
         });
+        let metrics_hosts = section.list("metrics_hosts", host_name);
         let verdict_listen = section.optional("verdict_listen", |section, name| section.parse(name, Listen::parse));
         let trusted_proxies = section.list("trusted_proxies", network);
         if trusted_proxies.iter().flatten().any(|network| network.prefix_len() == 0) {
@@ -93,6 +96,7 @@ impl Server {
         let drain_timeout = section.duration_or_zero("drain_timeout");
         Some(Self {
             metrics_listen: metrics_listen?,
+            metrics_hosts: metrics_hosts?,
             verdict_listen: verdict_listen?,
             control: control?,
             trusted_proxies: trusted_proxies?,
@@ -150,6 +154,16 @@ impl Listen {
             Self::Unix(_) => true,
         }
     }
+}
+
+/// A host name as clients write it, in lower case.
+fn host_name(text: &str) -> Result<String, Wrong> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+    if text.is_empty() || !text.bytes().all(plain) {
+        return Err(Wrong::new(format!("{} is no host name", quote(text)))
+            .hint("write `\"vestibule.example.net\"`: one name, without scheme and port"));
+    }
+    Ok(text.to_ascii_lowercase())
 }
 
 /// What stands behind `unix:`.

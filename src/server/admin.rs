@@ -89,8 +89,10 @@ impl Admin {
             return true;
         }
         let Some(host) = host(&head.uri, &head.headers) else { return false };
-        let own = self.current.load().config.server.metrics_listen.as_ref().map(Listen::to_string);
-        own.is_some_and(|own| own == host) || is_local_name(&host)
+        let snapshot = self.current.load();
+        let server = &snapshot.config.server;
+        let own = server.metrics_listen.as_ref().map(Listen::to_string);
+        own.is_some_and(|own| own == host) || is_ours(&host, &server.metrics_hosts)
     }
 
     fn metrics(&self) -> Response<Body> {
@@ -145,8 +147,9 @@ fn host(target: &Uri, headers: &HeaderMap) -> Option<String> {
     consistent.then(|| host.to_ascii_lowercase())
 }
 
-/// Whether `host` is `localhost` or an address: names that no stranger's DNS answers for.
-fn is_local_name(host: &str) -> bool {
+/// Whether no stranger's page can be at `host`: an address, a name that is listed, or one without a dot (`localhost`, the
+/// service of a compose file), which no public DNS answers for.
+fn is_ours(host: &str, listed: &[String]) -> bool {
     let (name, port) = match host.rsplit_once(':') {
         Some((name, port)) if !port.contains(']') => (name, port),
         _ => (host, ""),
@@ -156,7 +159,9 @@ fn is_local_name(host: &str) -> bool {
         Some(inner) => inner.parse::<Ipv6Addr>().is_ok(),
         None => name.parse::<IpAddr>().is_ok_and(|address| address.is_ipv4()),
     };
-    port.bytes().all(|byte| byte.is_ascii_digit()) && (address || name == "localhost")
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    let dotless = !name.is_empty() && name.bytes().all(plain);
+    port.bytes().all(|byte| byte.is_ascii_digit()) && (address || dotless || listed.iter().any(|known| known == name))
 }
 
 /// An answer in plain words, for the moment only.

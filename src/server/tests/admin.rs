@@ -38,6 +38,7 @@ fn admin(providers: BTreeMap<Name, Arc<config::Provider>>) -> (Admin, Arc<Readin
             verdict_listen: None,
             control: None,
             metrics_listen: Some(Listen::Tcp("127.0.0.1:9464".parse().unwrap())),
+            metrics_hosts: vec!["metrics.example.net".to_owned()],
             trusted_proxies: Vec::new(),
             drain_timeout: Duration::from_secs(1),
         },
@@ -117,6 +118,12 @@ async fn ad_2_a_name_that_a_stranger_could_have_resolved_to_us_is_refused() {
     {
         assert_eq!(status(&[host], LOOPBACK), StatusCode::OK, "{host}");
     }
+    // What Prometheus sends in a compose file, and a name that the config lists.
+    for host in
+        ["vestibule:9464", "vestibule", "sso_vestibule-1:9464", "metrics.example.net:9464", "Metrics.Example.net"]
+    {
+        assert_eq!(status(&[host], LOOPBACK), StatusCode::OK, "{host}");
+    }
     for host in [
         "evil.example",
         "evil.example:9464",
@@ -129,6 +136,13 @@ async fn ad_2_a_name_that_a_stranger_could_have_resolved_to_us_is_refused() {
         "",
         "user@localhost",
         "127.0.0.1:9464:9464",
+        "vestibule.",
+        ".vestibule",
+        "vestibule.evil.example:9464",
+        "x.metrics.example.net",
+        "metrics.example.net.evil.example",
+        "metrics.example.net.",
+        ":9464",
     ] {
         assert_eq!(status(&[host], LOOPBACK), StatusCode::FORBIDDEN, "{host}");
     }
