@@ -1,7 +1,9 @@
 //! Our registration at a provider: the client's side of `[providers.NAME]`, or of a route that brings its own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+
+use toml::de::DeValue;
 
 use super::report::{Wrong, quote};
 use super::section::Section;
@@ -22,6 +24,8 @@ pub struct Client {
     pub scopes: Vec<String>,
     /// Further parameters of the authorization request, never one that we set ourselves.
     pub authorization_params: BTreeMap<String, String>,
+    /// Query parameters of `login/start` that go on to the provider, and which values of each.
+    pub forwarded_params: BTreeMap<String, Forwarded>,
     /// What to do about the userinfo endpoint at login.
     pub userinfo: Userinfo,
     /// Audiences allowed in an ID token beside `client_id` (OpenID Connect Core 3.1.3.7 (3)).
@@ -30,6 +34,15 @@ pub struct Client {
     pub id_token_hint: bool,
     /// Whether the ID token must carry `at_hash`. Default false: checked when present.
     pub require_at_hash: bool,
+}
+
+/// Which values of a query parameter go on to the provider.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Forwarded {
+    /// Whatever it is, unless another site made the link.
+    Any,
+    /// One of these, whoever made the link.
+    Listed(BTreeSet<String>),
 }
 
 /// `token_endpoint_auth_method` (RFC 7591 2).
@@ -73,6 +86,9 @@ const OURS: &[&str] = &[
     "state",
 ];
 
+/// What every provider understands, and front ends expect to pass on.
+const USUALLY_FORWARDED: [&str; 3] = ["prompt", "login_hint", "ui_locales"];
+
 impl Client {
     /// The client that `section` describes at `provider`. The section has a `client_id`.
     pub(super) fn resolve(provider: Option<Arc<Provider>>, section: &Section<'_>) -> Option<Self> {
@@ -86,6 +102,7 @@ impl Client {
         match_secret(section, method.flatten());
         let scopes = scopes(section);
         let authorization_params = authorization_params(section);
+        let forwarded_params = forwarded_params(section);
         let userinfo = section.choice("userinfo", Userinfo::named);
         if userinfo == Some(Userinfo::Off) {
             let wrong = Wrong::new("claims that the provider shows at its userinfo endpoint only are not seen");
@@ -105,6 +122,7 @@ impl Client {
             token_endpoint_auth_method: method?,
             scopes: scopes?,
             authorization_params: authorization_params?,
+            forwarded_params: forwarded_params?,
             userinfo: userinfo?,
             additional_audiences: additional_audiences?,
             id_token_hint: id_token_hint?,
@@ -163,6 +181,44 @@ fn authorization_params(section: &Section<'_>) -> Option<BTreeMap<String, String
             legal = false;
         }
         params.insert(name, value.as_str()?.to_owned());
+    }
+    legal.then_some(params)
+}
+
+/// Parameters whose value the answer is held to, so that who asks cannot choose it.
+const ENFORCED: &[&str] = &["acr_values", "max_age"];
+
+/// What `login/start` says of its own, beside the parameters for the provider.
+const OF_LOGIN_START: &[&str] = &["redirect", "failure", "provider"];
+
+fn forwarded_params(section: &Section<'_>) -> Option<BTreeMap<String, Forwarded>> {
+    let mut params: BTreeMap<String, Forwarded> =
+        USUALLY_FORWARDED.map(|name| (name.to_owned(), Forwarded::Any)).into();
+    let mut legal = true;
+    for (name, at, value) in section.entries("forwarded_params") {
+        let hint = match name.as_str() {
+            "scope" => Some("use `scopes`"),
+            name if ENFORCED.contains(&name) => Some("use `acr_values` of a path, or `authorization_params`"),
+            name if OURS.contains(&name) || OF_LOGIN_START.contains(&name) => Some("leave it out"),
+            _ => None,
+        };
+        let values: BTreeSet<String> = match value {
+            DeValue::Array(values) => {
+                values.iter().filter_map(|value| value.get_ref().as_str()).map(str::to_owned).collect()
+            }
+            single => single.as_str().map(str::to_owned).into_iter().collect(),
+        };
+        if let Some(hint) = hint {
+            section.cx.error(&at, Wrong::new(format!("{} is not for links to decide", quote(&name))).hint(hint));
+            legal = false;
+        } else if values.len() > 1 && values.contains("*") {
+            section
+                .cx
+                .error(&at, Wrong::new("`*` is every value: the others mean nothing").hint("keep one of both"));
+            legal = false;
+        }
+        let forwarded = if values.contains("*") { Forwarded::Any } else { Forwarded::Listed(values) };
+        params.insert(name, forwarded);
     }
     legal.then_some(params)
 }

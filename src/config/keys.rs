@@ -218,6 +218,14 @@ pub(super) const CLIENT: &[Key] = &[
         "Further parameters of the authorization request, such as { audience = \"https://api.example.com\" }.",
     ),
     key(
+        "forwarded_params",
+        Map(&TEXT_OR_TEXTS),
+        Default("{}"),
+        "Query parameters of login/start that go on to the provider, each with the values that may, such as \
+         { kc_idp_hint = [\"google\", \"github\"] }. \"*\" is any value that does not come from another site's link. \
+         prompt, login_hint and ui_locales are \"*\" unless they stand here.",
+    ),
+    key(
         "userinfo",
         Choice(&["auto", "off", "required"]),
         Default("\"auto\""),

@@ -51,7 +51,7 @@ use std::sync::Arc;
 pub use auth_code::{AuthCode, ClaimsShown, ClaimsSource};
 pub use bearer::{Bearer, Issuer, TokenProfile, resource_metadata_path, resource_metadata_url};
 pub use caddyfile::{FrontEnd, caddyfile};
-pub use client::{AuthMethod, Client, Userinfo};
+pub use client::{AuthMethod, Client, Forwarded, Userinfo};
 pub use device::Device;
 pub use difference::{Change, Difference, Written, difference};
 pub use effects::{Effect, effects};

@@ -21,8 +21,15 @@ const OF_BROWSERS: &[&str] =
     &["redirect_uri", "home_url", "allowed_origins", "expose_headers", "allowed_redirects", "claims_source", "claims"];
 
 /// What only those have a use for who log in by redirect, of the keys of a client.
-const OF_LOGINS: &[&str] =
-    &["scopes", "authorization_params", "userinfo", "additional_audiences", "require_at_hash", "id_token_hint"];
+const OF_LOGINS: &[&str] = &[
+    "scopes",
+    "authorization_params",
+    "forwarded_params",
+    "userinfo",
+    "additional_audiences",
+    "require_at_hash",
+    "id_token_hint",
+];
 
 impl ModeName {
     pub(super) fn named(text: &str) -> Option<Self> {

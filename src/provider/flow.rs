@@ -30,6 +30,8 @@ pub struct Ask {
     pub login_hint: Option<String>,
     /// `ui_locales`.
     pub ui_locales: Option<String>,
+    /// Further parameters, none of them ours and each allowed by the config.
+    pub forwarded: Vec<(String, String)>,
     /// `acr_values` that the ID token must then satisfy.
     pub acr_values: Vec<String>,
     /// `max_age` that `auth_time` must then satisfy.
@@ -133,14 +135,20 @@ impl Client {
             started_at: now,
         };
         let client = protocol::client(&self.registration, &metadata)?;
-        let url = self.authorization_url(&client, ask, &attempt)?;
+        let endpoint = &metadata.authorization_endpoint;
+        let url = self.authorization_url((&client, endpoint), ask, &attempt)?;
         if metadata.require_pushed_authorization_requests {
             return Ok((self.pushed(&metadata, &url).await?, attempt));
         }
         Ok((url, attempt))
     }
 
-    fn authorization_url(&self, client: &protocol::Oidc, ask: &Ask, attempt: &Attempt) -> Result<Url, Error> {
+    fn authorization_url(
+        &self,
+        (client, endpoint): (&protocol::Oidc, &Url),
+        ask: &Ask,
+        attempt: &Attempt,
+    ) -> Result<Url, Error> {
         let verifier = PkceCodeVerifier::new(attempt.code_verifier.clone());
         let state = CsrfToken::new(attempt.state.clone());
         let nonce = Nonce::new(attempt.nonce.clone());
@@ -166,6 +174,11 @@ impl Client {
         if let Some(prompt) = &ask.prompt {
             request = request.add_extra_param("prompt", prompt.clone());
         }
+        // Nothing stands there twice (RFC 6749 3.1): what the endpoint's own query says goes first.
+        let fixed = |wanted: &str| endpoint.query_pairs().any(|(name, _)| name == wanted);
+        for (name, value) in ask.forwarded.iter().filter(|(name, _)| !fixed(name)) {
+            request = request.add_extra_param(name.clone(), value.clone());
+        }
         // What this login asks for goes before what the config asks for always; never both (RFC 6749 3.1).
         let asked = |name: &str| match name {
             "prompt" => ask.prompt.is_some(),
@@ -173,9 +186,11 @@ impl Client {
             "ui_locales" => ask.ui_locales.is_some(),
             "max_age" => ask.max_age.is_some(),
             "acr_values" => !ask.acr_values.is_empty(),
-            _ => false,
+            name => ask.forwarded.iter().any(|(forwarded, _)| forwarded == name),
         };
-        for (name, value) in self.registration.authorization_params.iter().filter(|(name, _)| !asked(name)) {
+        for (name, value) in
+            self.registration.authorization_params.iter().filter(|(name, _)| !asked(name) && !fixed(name))
+        {
             request = request.add_extra_param(name.clone(), value.clone());
         }
         Ok(request.url().0)

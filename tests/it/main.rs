@@ -24,6 +24,7 @@ mod cross_site;
 mod diff;
 mod edits;
 mod failures;
+mod hints;
 mod inbound;
 mod init;
 mod kit;

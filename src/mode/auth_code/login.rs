@@ -1,11 +1,13 @@
 //! `login/start`: where the browser is sent to the provider.
 
+use std::collections::BTreeSet;
+
 use http::header::SET_COOKIE;
 use http::{Response, StatusCode};
 use serde_json::json;
 use tracing::debug;
 
-use crate::config;
+use crate::config::{self, Forwarded};
 use crate::error::{Reason, Refusal};
 use crate::mode::auth_code::attempt::{self, Ticket};
 use crate::mode::auth_code::{AuthCode, Party, html, pages, redirect};
@@ -111,7 +113,9 @@ impl AuthCode {
     fn chooser_url(&self, call: &Call, query: &Query) -> Result<String, Refusal> {
         let start = self.url(call, "login/start")?;
         let mut url = url::Url::parse(&start).map_err(|error| Refusal::new(Reason::Internal).because(error))?;
-        for name in ["redirect", "failure", "prompt"] {
+        let forwarded = self.parties.iter().flat_map(|party| party.client.registration.forwarded_params.keys());
+        let forwarded: BTreeSet<&str> = forwarded.map(String::as_str).collect();
+        for name in ["redirect", "failure"].into_iter().chain(forwarded) {
             if let Parameter::Once(value) = query.parameter(name) {
                 url.query_pairs_mut().append_pair(name, value);
             }
@@ -119,19 +123,32 @@ impl AuthCode {
         Ok(url.into())
     }
 
-    /// What to ask the provider for. Hints are taken from our own pages and from people, not from other sites' links.
+    /// What to ask the provider for: of the query, what the config lets through. Where any value would do, it is taken
+    /// from our own pages and from people, not from other sites' links; scripts have been judged before.
     fn ask(&self, call: &Call, query: &Query, party: &Party) -> Result<Ask, Refusal> {
         let site = call.head.headers.get("sec-fetch-site").map(http::HeaderValue::as_bytes);
-        let ours = matches!(site, None | Some(b"none" | b"same-origin"));
-        let hint = |name: &str| {
-            let value = query.parameter(name).value().filter(|value| ours && value.len() <= MAX_HINT)?;
-            (!value.chars().any(char::is_control)).then(|| value.to_owned())
+        let ours = call.kind != Kind::Navigation || matches!(site, None | Some(b"none" | b"same-origin"));
+        let params = &party.client.registration.forwarded_params;
+        let hint = |(name, allowed): (&String, &Forwarded)| {
+            let value = query.parameter(name).value().filter(|value| value.len() <= MAX_HINT)?;
+            let passes = match allowed {
+                Forwarded::Any => ours && !value.chars().any(char::is_control),
+                Forwarded::Listed(values) => values.contains(value),
+            };
+            passes.then(|| (name.clone(), value.to_owned()))
         };
+        let mut forwarded: Vec<(String, String)> = params.iter().filter_map(hint).collect();
+        let mut take = |name: &str| {
+            let at = forwarded.iter().position(|(known, _)| known == name)?;
+            Some(forwarded.swap_remove(at).1)
+        };
+        let (prompt, login_hint, ui_locales) = (take("prompt"), take("login_hint"), take("ui_locales"));
         Ok(Ask {
             redirect_uri: self.redirect_uri(call, party)?,
-            prompt: hint("prompt").filter(|prompt| PROMPTS.contains(&prompt.as_str())),
-            login_hint: hint("login_hint"),
-            ui_locales: hint("ui_locales"),
+            prompt: prompt.filter(|prompt| PROMPTS.contains(&prompt.as_str())),
+            login_hint,
+            ui_locales,
+            forwarded,
             acr_values: Vec::new(),
             max_age: None,
         })

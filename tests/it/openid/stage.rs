@@ -84,6 +84,7 @@ impl Script {
             token_endpoint_auth_method: self.method,
             scopes: self.scopes.into_iter().map(str::to_owned).collect(),
             authorization_params: self.authorization_params,
+            forwarded_params: BTreeMap::new(),
             userinfo: self.userinfo,
             additional_audiences: self.additional_audiences,
             id_token_hint: true,
