@@ -3,11 +3,15 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 /// Ticks of `/proc/<pid>/stat` in a second; fixed on Linux as user space sees it.
 const TICKS: f64 = 100.0;
+
+/// Connections that ask at once.
+pub(crate) const CONNECTIONS: usize = 32;
 
 /// What one run told.
 #[derive(Clone, Copy, Debug)]
@@ -28,8 +32,10 @@ pub(crate) struct Run {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Load<'a> {
     pub(crate) address: SocketAddr,
-    pub(crate) request: &'a [u8],
-    pub(crate) connections: usize,
+    /// Each connection has its own share of them and asks one after the other, over and over.
+    pub(crate) requests: &'a [String],
+    /// How far each connection has come in its share; the next run goes on there.
+    pub(crate) cursors: &'a [AtomicUsize; CONNECTIONS],
     pub(crate) time: Duration,
 }
 
@@ -39,7 +45,8 @@ impl Load<'_> {
         let before = cpu_seconds(pid);
         let begun = Instant::now();
         let mut micros: Vec<u32> = thread::scope(|scope| {
-            let askers: Vec<_> = (0..self.connections).map(|_| scope.spawn(|| self.ask())).collect();
+            let askers: Vec<_> =
+                self.cursors.iter().enumerate().map(|asker| scope.spawn(move || self.ask(asker))).collect();
             askers.into_iter().flat_map(|asker| asker.join().unwrap()).collect()
         });
         let seconds = begun.elapsed().as_secs_f64();
@@ -57,18 +64,23 @@ impl Load<'_> {
     }
 
     /// One connection: how long each answer took, in microseconds.
-    fn ask(&self) -> Vec<u32> {
+    fn ask(&self, (asker, cursor): (usize, &AtomicUsize)) -> Vec<u32> {
         let mut stream = TcpStream::connect(self.address).unwrap();
         stream.set_nodelay(true).unwrap();
-        let mut answer = first_answer(&mut stream, self.request);
+        let share = self.requests.len() / CONNECTIONS;
+        let requests = if share == 0 { self.requests } else { &self.requests[asker * share..][..share] };
+        let next = || requests[cursor.fetch_add(1, Ordering::Relaxed) % requests.len()].as_bytes();
+        let mut answer = first_answer(&mut stream, next());
+        let status = answer[..answer.iter().position(|byte| *byte == b'\n').unwrap()].to_vec();
+        assert!(status.starts_with(b"HTTP/1.1 20"), "{}", String::from_utf8_lossy(&answer));
         let mut took = Vec::with_capacity(1 << 18);
         let begun = Instant::now();
         while begun.elapsed() < self.time {
             let asked = Instant::now();
-            stream.write_all(self.request).unwrap();
+            stream.write_all(next()).unwrap();
             // All answers are alike but for the date, so that their length is known.
             stream.read_exact(&mut answer).unwrap();
-            assert!(answer.starts_with(b"HTTP/1.1 200 OK\r\n"), "{}", String::from_utf8_lossy(&answer));
+            assert!(answer.starts_with(&status), "{}", String::from_utf8_lossy(&answer));
             took.push(u32::try_from(asked.elapsed().as_micros()).unwrap_or(u32::MAX));
         }
         took

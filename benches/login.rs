@@ -12,6 +12,10 @@ use crate::load::{first_answer, header};
 /// Where the browser believes to be.
 pub(crate) const HOST: &str = "app.example.com";
 
+/// What other software leaves in a browser's cookies for the same host.
+pub(crate) const OTHER_COOKIES: &str = "_ga=GA1.1.1380172938.1763970000; theme=dark; consent=necessary:true|stats:false; \
+     _pk_id.1.1fff=4b1d8a2e5c7f9031.1763970000.; locale=en-GB";
+
 /// Padding that makes the bearer the size of a large provider's: 1.4 kB.
 const PADDING: usize = 330;
 
@@ -29,19 +33,27 @@ pub(crate) async fn provider() -> DemoProvider {
 /// Writes the config file; with the log level and the store that are the defaults.
 pub(crate) fn config(
     provider: &DemoProvider,
-    [listen, metrics]: [SocketAddr; 2],
+    [listen, verdicts, metrics]: [SocketAddr; 3],
     upstream: SocketAddr,
     directory: &Path,
 ) -> PathBuf {
     let issuer = provider.issuer();
     let text = format!(
-        "[server]\nlisten = \"{listen}\"\nmetrics_listen = \"{metrics}\"\n\n\
+        "[server]\nlisten = \"{listen}\"\nverdict_listen = \"{verdicts}\"\nmetrics_listen = \"{metrics}\"\n\n\
          [providers.corp]\nissuer = \"{issuer}\"\nclient_id = \"web\"\n\n\
-         [routes.web]\nmode = \"auth-code\"\npublic_url = \"https://{HOST}\"\nupstream = \"http://{upstream}\"\n"
+         [routes.web]\nmode = \"auth-code\"\npublic_url = \"https://{HOST}\"\nupstream = \"http://{upstream}\"\n\n\
+         [routes.things]\nmode = \"verify\"\npublic_url = \"https://things.example.com\"\naudiences = [\"api\"]\n"
     );
     let path = directory.join("vestibule.toml");
     std::fs::write(&path, text).unwrap();
     path
+}
+
+/// A new bearer for the API, of the size of the one in a session and of all others.
+pub(crate) fn token(provider: &DemoProvider, number: usize) -> String {
+    let padding = JwtMutation::SetClaim("entitlements", json!("x".repeat(PADDING)));
+    let id = JwtMutation::SetClaim("jti", json!(format!("{number:064}")));
+    provider.access_token(("alice", "web"), &["openid", "profile"], &[padding, id]).unwrap()
 }
 
 /// Logs alice in and returns the session cookie as a browser would send it.

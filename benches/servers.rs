@@ -1,13 +1,18 @@
-//! The processes beside Vestibule: the upstream, and the yardstick, a proxy as bare as hyper lets one be.
+//! The processes beside Vestibule: the upstream, and the yardsticks, servers as bare as hyper lets them be.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
 
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::rsa::{KeyPair, KeySize};
+use aws_lc_rs::signature::{KeyPair as _, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256};
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, COOKIE, HeaderValue};
+use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, COOKIE, HeaderMap, HeaderName, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{Request, Response, Uri};
-use http_body_util::Full;
+use http::{Request, Response, StatusCode, Uri};
+use http_body_util::{Empty, Full};
 use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -38,7 +43,7 @@ pub(crate) async fn upstream() {
 }
 
 /// Passes everything to `upstream` with a bearer of `bearer` bytes and the cookies that Vestibule would leave.
-pub(crate) async fn yardstick(upstream: Authority, bearer: usize, cookies: HeaderValue) {
+pub(crate) async fn proxy(upstream: Authority, bearer: usize, cookies: HeaderValue) {
     let mut connector = HttpConnector::new();
     connector.set_nodelay(true);
     let client: Client<_, Incoming> = Client::builder(TokioExecutor::new()).build(connector);
@@ -58,6 +63,54 @@ pub(crate) async fn yardstick(upstream: Authority, bearer: usize, cookies: Heade
         }
     })
     .await;
+}
+
+/// Answers everything with the head in this file.
+pub(crate) async fn answer(file: &Path) {
+    let head = head(file);
+    serve(move |_| {
+        let response = response(&head);
+        async move { response }
+    })
+    .await;
+}
+
+/// The same, after one RS256 verification of a message of the size of a bearer's.
+pub(crate) async fn verify(file: &Path) {
+    let head = head(file);
+    let pair = KeyPair::generate(KeySize::Rsa2048).unwrap();
+    let message = vec![b'x'; 1000];
+    let mut signature = vec![0; pair.public_modulus_len()];
+    pair.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), &message, &mut signature).unwrap();
+    let key = ParsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, pair.public_key()).unwrap();
+    let work = Arc::new((key, message, signature));
+    serve(move |_| {
+        let (key, message, signature) = &*work;
+        key.verify_sig(message, signature).unwrap();
+        let response = response(&head);
+        async move { response }
+    })
+    .await;
+}
+
+/// Status and headers of an answer, without what hyper adds by itself.
+fn head(file: &Path) -> (StatusCode, HeaderMap) {
+    let text = std::fs::read_to_string(file).unwrap();
+    let mut lines = text.lines();
+    let status = lines.next().and_then(|line| line.split(' ').nth(1)).unwrap().parse().unwrap();
+    let pairs = lines.filter_map(|line| line.split_once(": ")).filter(|(name, _)| *name != "date");
+    let headers = pairs.map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse().unwrap()));
+    (status, headers.collect())
+}
+
+/// An answer with headers that are made anew, as they have to be for every user.
+fn response((status, headers): &(StatusCode, HeaderMap)) -> Response<Empty<Bytes>> {
+    let mut response = Response::new(Empty::new());
+    *response.status_mut() = *status;
+    for (name, value) in headers {
+        response.headers_mut().insert(name.clone(), value.clone());
+    }
+    response
 }
 
 /// Prints the port and serves until the process is killed.
