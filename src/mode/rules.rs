@@ -1,6 +1,7 @@
 //! Who may pass a path rule: groups, e-mail domains and claims as they are now (FA-16), and the identity headers that
 //! tell the upstream, or a verdict's reader, who that is. Whether a session or a token says so makes no difference.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::sync::LazyLock;
 
@@ -56,6 +57,20 @@ pub(super) struct Caller<'a, C> {
 /// Whether `rule` has a use for the groups.
 pub(super) fn asks_for_groups(rule: &PathRule, groups_claim: &str) -> bool {
     !rule.allowed_groups.is_empty() || rule.identity_headers.iter().any(|header| header.claim == groups_claim)
+}
+
+/// The names of all claims that the judgement of `rules` and the headers of verdicts look at. A path has two: its own, and
+/// that of the object that it begins in.
+pub(super) fn asked_for<'a>(rules: impl Iterator<Item = &'a PathRule>, groups_claim: &str) -> Vec<String> {
+    let mut paths: BTreeSet<&str> = ["acr", "email", "email_verified", groups_claim].into();
+    paths.extend(USER_CLAIMS);
+    paths.extend(TOLD.iter().map(|header| header.claim.as_str()));
+    for rule in rules {
+        paths.extend(rule.required_claims.iter().map(|(path, _)| path.as_str()));
+        paths.extend(rule.identity_headers.iter().map(|header| header.claim.as_str()));
+    }
+    let names = paths.into_iter().flat_map(|path| [path, path.split('.').next().unwrap_or(path)]);
+    names.map(str::to_owned).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 /// The groups in a claim: one, or a list.

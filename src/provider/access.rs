@@ -56,6 +56,13 @@ impl AccessClaims {
         &self.claims
     }
 
+    /// The same without any claim that is not called by one of `names`: what is kept for long should be small.
+    #[must_use]
+    pub fn narrowed(mut self, names: &[String]) -> Self {
+        self.claims = names.iter().filter_map(|name| self.claims.remove_entry(name)).collect();
+        self
+    }
+
     /// Whether the verdict still holds: the token has not ended, it is not long ago, and the keys are the same.
     #[must_use]
     pub fn still_hold(&self, now: Timestamp) -> bool {

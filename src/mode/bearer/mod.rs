@@ -15,7 +15,7 @@ use http::{HeaderValue, Response};
 use crate::config;
 use crate::error::{Reason, Refusal};
 use crate::metrics::RouteMetrics;
-use crate::mode::{Call, Endpoint, Place, Rule, Verdict};
+use crate::mode::{Call, Endpoint, Place, Rule, Verdict, rules};
 use crate::provider::{Client, Verifier};
 use crate::web::Body;
 
@@ -31,6 +31,8 @@ pub struct Bearer {
     /// `None`: bearers are handed on unseen, which only device mode can be told to do.
     verifier: Option<Verifier>,
     rules: Vec<Rule>,
+    /// Names of the claims that the rules and the headers of verdicts look at.
+    asked_for: Vec<String>,
     /// The host of each public URL.
     hosts: Vec<Option<HeaderValue>>,
     challenges: Challenges,
@@ -59,6 +61,7 @@ impl Bearer {
             metadata: discover::metadata(&config),
             memory: Memory::default(),
             told_of_audience: AtomicI64::new(i64::MIN),
+            asked_for: rules::asked_for(rules.iter().map(|rule| &*rule.config), &config.groups_claim),
             config,
             device,
             verifier,

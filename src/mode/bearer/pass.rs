@@ -79,7 +79,7 @@ impl Bearer {
     /// The bearer of `token`, remembered or verified now.
     async fn known(&self, verifier: &Verifier, token: &str, now: Timestamp) -> Result<Arc<Known>, Refusal> {
         let fingerprint = Fingerprint::of(token);
-        if let Some(known) = self.memory.find(&fingerprint, token.len(), now) {
+        if let Some(known) = self.memory.find(&fingerprint, now) {
             self.metrics.jwt_verification("remembered");
             return Ok(known);
         }
@@ -92,7 +92,7 @@ impl Bearer {
 
     fn with_groups(&self, claims: AccessClaims) -> Known {
         let groups = rules::groups(claims.claim(&self.config.groups_claim));
-        Known { groups, claims, told: OnceLock::new() }
+        Known { groups, claims: claims.narrowed(&self.asked_for), told: OnceLock::new() }
     }
 
     fn caller<'a>(&'a self, known: &'a Known) -> Caller<'a, AccessClaims> {
