@@ -11,7 +11,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use http::header::CONTENT_TYPE;
-use http::{HeaderName, HeaderValue, Response, request};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, request};
 use hyper::service::Service;
 use serde_json::Value;
 
@@ -23,6 +23,7 @@ use crate::web::{Body, CrossSite, Kind, Wants};
 pub use auth_code::AuthCode;
 pub use bearer::Bearer;
 pub use rule::Rule;
+use rules::Told;
 
 /// What a form at `login/end` is told: some providers can post their answer from the browser, and are asked not to.
 pub const FORM_POST: &str = "A sign-in service sent its answer here as a form (response_mode=form_post), which is not \
@@ -143,9 +144,23 @@ impl Place {
 #[derive(Debug)]
 pub enum Verdict {
     /// The request may pass; with these headers, each once.
-    Allow(Vec<(HeaderName, HeaderValue)>),
+    Allow(HeaderMap),
     /// A navigation is sent to this URL of `login/start`.
     Login(String),
+}
+
+/// The headers of an allowed request: what is always told, what the rule asks for, and the bearer.
+fn allowed(told: &[Told], identity: Vec<Told>, bearer: Option<HeaderValue>) -> HeaderMap {
+    // With room for the mark of the verdict, so that the map grows once.
+    let mut headers = HeaderMap::with_capacity(told.len() + identity.len() + 2);
+    headers.extend(told.iter().cloned());
+    for (name, value) in identity {
+        headers.insert(name, value);
+    }
+    if let Some(bearer) = bearer {
+        headers.insert(AUTHORIZATION, bearer);
+    }
+    headers
 }
 
 /// A running route: its mode decides what happens.

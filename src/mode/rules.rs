@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 
 use http::{HeaderName, HeaderValue};
 use serde_json::Value;
@@ -19,6 +19,9 @@ const MAX_IDENTITY: usize = 8 * 1024;
 /// Who the user is, for people; the first claim that is there.
 const USER: HeaderName = HeaderName::from_static("vestibule-user");
 const USER_CLAIMS: [&str; 3] = ["preferred_username", "email", "sub"];
+
+/// A header of a verdict.
+pub(super) type Told = (HeaderName, HeaderValue);
 
 /// What every verdict tells beside the user, as far as it is known.
 static TOLD: LazyLock<[IdentityHeader; 3]> = LazyLock::new(|| {
@@ -100,11 +103,23 @@ impl<C: Claims> Caller<'_, C> {
         }
     }
 
+    /// The headers of every verdict, worked out at the first one.
+    ///
+    /// # Errors
+    /// `forbidden` when they would be too large.
+    pub(super) fn told_once<'t>(&self, told: &'t OnceLock<Vec<Told>>) -> Result<&'t [Told], Refusal> {
+        if let Some(told) = told.get() {
+            return Ok(told);
+        }
+        let worked_out = self.told()?;
+        Ok(told.get_or_init(|| worked_out))
+    }
+
     /// The headers of every verdict. Values are visible ASCII, everything else percent-encoded (FA-10).
     ///
     /// # Errors
     /// `forbidden` when they would be too large.
-    pub(super) fn told(&self) -> Result<Vec<(HeaderName, HeaderValue)>, Refusal> {
+    fn told(&self) -> Result<Vec<(HeaderName, HeaderValue)>, Refusal> {
         let user = USER_CLAIMS.iter().find(|claim| self.claims.claim(claim).is_some_and(Value::is_string));
         let user = user.map(|claim| IdentityHeader { name: USER, claim: (*claim).to_owned() });
         let groups = IdentityHeader { name: GROUPS, claim: self.groups_claim.to_owned() };

@@ -63,24 +63,20 @@ impl Verdicts {
         let begun = Instant::now();
         let snapshot = self.current.load();
         let request_id = self.ids.next();
-        let head = request.into_parts().0;
-        let fallback = (Kind::of(&head), Wants::of(&head.headers));
-        let (question, found) = match ask(&snapshot, head, peer) {
-            Ok(asked) => asked,
+        let mut head = request.into_parts().0;
+        let asked = ask(&snapshot, &mut head, peer);
+        let (kind, wants) = (Kind::of(&head), Wants::of(&head.headers));
+        let found = match asked {
+            Ok(found) => found,
             Err(refusal) => {
-                let asker = Asker {
-                    kind: fallback.0,
-                    wants: fallback.1,
-                    unseen: false,
-                    request_id: &request_id,
-                    login_url: None,
-                };
+                let asker = Asker { kind, wants, unseen: false, request_id: &request_id, login_url: None };
                 self.complaints
                     .take(&refusal, Subject { request_id: &request_id, route: None, endpoint: VERDICT_LABEL });
                 return refuse(&refusal, &asker);
             }
         };
         let in_flight = found.metrics.in_flight();
+        let question = Question { head, kind, wants };
         let (response, result) = self.answer(question, found, &request_id, peer).await;
         found.metrics.verdict(result);
         found.metrics.observe("verdict", response.status(), begun.elapsed().as_secs_f64());
@@ -136,13 +132,11 @@ impl Verdicts {
 }
 
 /// The only place that says 204.
-fn allow(headers: Vec<(HeaderName, HeaderValue)>) -> Response<Body> {
+fn allow(headers: HeaderMap) -> Response<Body> {
     let mut response = Response::new(Body::Empty);
     *response.status_mut() = StatusCode::NO_CONTENT;
+    *response.headers_mut() = headers;
     response.headers_mut().insert(VERDICT, HeaderValue::from_static("allow"));
-    for (name, value) in headers {
-        response.headers_mut().insert(name, value);
-    }
     response
 }
 
@@ -171,8 +165,8 @@ fn refuse(refusal: &Refusal, asker: &Asker<'_>) -> Response<Body> {
     response
 }
 
-/// Reads what Caddy asks about, and finds the route and rule.
-fn ask(snapshot: &Snapshot, mut head: request::Parts, peer: Peer) -> Result<(Question, Match<'_>), Refusal> {
+/// Reads what Caddy asks about, finds the route and rule, and makes `head` that of the request in question.
+fn ask<'a>(snapshot: &'a Snapshot, head: &mut request::Parts, peer: Peer) -> Result<Match<'a>, Refusal> {
     if peer.ip().is_some_and(|peer| !is_trusted(snapshot, peer)) {
         return Err(Refusal::new(Reason::UntrustedPeer).because("the peer is not among trusted_proxies"));
     }
@@ -193,8 +187,7 @@ fn ask(snapshot: &Snapshot, mut head: request::Parts, peer: Peer) -> Result<(Que
     let found = table.find(single(&head.headers, "x-forwarded-host")?, target.path())?;
     head.method = method;
     head.uri = Uri::from(target);
-    let (kind, wants) = (Kind::of(&head), Wants::of(&head.headers));
-    Ok((Question { head, kind, wants }, found))
+    Ok(found)
 }
 
 /// The value of a header that must be there once (FA-4).

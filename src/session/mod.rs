@@ -27,7 +27,7 @@ pub use place::make_key;
 pub use refresh::{Cause, Freshness, Refresher};
 pub use sessions::Sessions;
 pub use streams::{Member, Stream, Streams};
-pub use version::{Binding, Session, Tokens, claim};
+pub use version::{Binding, Profile, Session, Tokens, claim};
 
 /// Why the store could not do its work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

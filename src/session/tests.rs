@@ -1,5 +1,6 @@
 //! Every store keeps the same promises: compare-and-swap, both clocks, the index, the bound, and the hooks.
 
+use std::sync::OnceLock;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -61,6 +62,7 @@ pub(in crate::session) fn session(subject: &str, sid: Option<&str>, now: Timesta
             refresh: RefreshToken::from_stored("refresh"),
             id_token: IdToken::from_stored("id"),
         },
+        profile: OnceLock::new(),
     };
     (handle, session)
 }

@@ -1,12 +1,13 @@
 //! One version of a session: whose it is, how long it lasts, what the provider said, and the tokens.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use http::{HeaderName, HeaderValue};
 use serde_json::{Map, Value};
 
-use crate::config::Name;
+use crate::config::{Name, Route};
 use crate::provider::{AccessToken, Grant, IdToken, RefreshToken, Renewal};
 use crate::session::{Handle, SessionId};
 use crate::time::Timestamp;
@@ -70,6 +71,19 @@ pub struct Session {
     pub userinfo: Map<String, Value>,
     /// The tokens.
     pub tokens: Tokens,
+    /// What its route has worked out about this version.
+    pub profile: OnceLock<Arc<Profile>>,
+}
+
+/// What a route works out about a version of a session, once for all requests that come with it.
+#[derive(Debug)]
+pub struct Profile {
+    /// For whom: the same route under another configuration works it out anew.
+    route: Arc<Route>,
+    /// The groups of the user.
+    pub groups: Vec<String>,
+    /// The headers of a verdict, once they were asked for.
+    pub told: OnceLock<Vec<(HeaderName, HeaderValue)>>,
 }
 
 impl fmt::Debug for Session {
@@ -103,6 +117,7 @@ impl Session {
                 refresh: grant.refresh_token,
                 id_token: grant.id_token,
             },
+            profile: OnceLock::new(),
         }
     }
 
@@ -134,7 +149,15 @@ impl Session {
                 refresh: renewal.refresh_token.or_else(|| self.tokens.refresh.clone()),
                 id_token,
             },
+            profile: OnceLock::new(),
         }
+    }
+
+    /// What `route` knows about this version; `groups` gives those of the user, where that has to be worked out.
+    pub fn profile(&self, route: &Arc<Route>, groups: impl Fn() -> Vec<String>) -> Arc<Profile> {
+        let profile = || Arc::new(Profile { route: Arc::clone(route), groups: groups(), told: OnceLock::new() });
+        let known = self.profile.get_or_init(profile);
+        if Arc::ptr_eq(&known.route, route) { Arc::clone(known) } else { profile() }
     }
 
     /// A claim by its path; dots descend into objects, after a member of the full name was looked for. The ID token

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::{BufMut as _, BytesMut};
 use http::header::{COOKIE, HeaderMap, HeaderValue, SET_COOKIE};
+use memchr::{memchr, memchr_iter};
 
 use crate::config::{Name, Scheme};
 
@@ -97,7 +98,11 @@ impl<'a> CookieJar<'a> {
     #[must_use]
     pub fn value(&self, name: &CookieName) -> Option<&'a [u8]> {
         let mut found = None;
-        for (key, value) in self.pairs() {
+        for entry in self.entries() {
+            // Most entries are others', and end here without being taken apart.
+            let Some((key, value)) = entry.starts_with(name.name.as_bytes()).then(|| pair(entry)).flatten() else {
+                continue;
+            };
             if key != name.name.as_bytes() {
                 continue;
             }
@@ -112,24 +117,42 @@ impl<'a> CookieJar<'a> {
     /// The `attempt` parts of the login cookies of a route, as the browser orders them: oldest first (RFC 6265 5.4).
     pub fn attempts(&self, route: &Name, scheme: Scheme) -> impl Iterator<Item = &'a str> {
         let stem = CookieName::new(CookieName::login_stem(route), scheme).name;
-        self.pairs()
+        self.entries()
+            .filter_map(pair)
             .filter_map(move |(key, _)| std::str::from_utf8(key.strip_prefix(stem.as_bytes())?).ok())
     }
 
-    fn pairs(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
-        self.0
-            .get_all(COOKIE)
-            .iter()
-            .flat_map(|header| header.as_bytes().split(|byte| *byte == b';'))
-            .filter_map(pair)
+    /// What stands between semicolons, without blanks in front.
+    fn entries(&self) -> impl Iterator<Item = &'a [u8]> {
+        self.0.get_all(COOKIE).iter().flat_map(|header| split(header.as_bytes())).map(trim_start)
     }
+}
+
+/// The parts of a `Cookie` header.
+fn split(header: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut ends = memchr_iter(b';', header).chain([header.len()]);
+    let mut begin = 0;
+    std::iter::from_fn(move || {
+        let end = ends.next()?;
+        let part = header.get(begin..end);
+        begin = end + 1;
+        part
+    })
 }
 
 /// One `name=value`, blanks trimmed around both.
 fn pair(text: &[u8]) -> Option<(&[u8], &[u8])> {
-    let equals = text.iter().position(|byte| *byte == b'=')?;
+    let equals = memchr(b'=', text)?;
     let (name, value) = text.split_at_checked(equals)?;
     Some((trim(name), trim(value.get(1..)?)))
+}
+
+/// Trims SP and HTAB in front, nothing else.
+fn trim_start(mut text: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] = text {
+        text = rest;
+    }
+    text
 }
 
 /// Trims SP and HTAB, nothing else.
@@ -142,9 +165,7 @@ fn trim(mut text: &[u8]) -> &[u8] {
 
 /// Removes every cookie of ours, of any route, from the `Cookie` headers; all other bytes stay as they came.
 pub fn cut_own(headers: &mut HeaderMap) {
-    let ours = |text: &[u8]| pair(text).is_some_and(|(name, _)| is_ours(name));
-    let touched = headers.get_all(COOKIE).iter().any(|header| header.as_bytes().split(|byte| *byte == b';').any(ours));
-    if !touched {
+    if !headers.get_all(COOKIE).iter().any(|header| split(header.as_bytes()).any(is_own)) {
         return;
     }
     let values: Vec<HeaderValue> = headers.get_all(COOKIE).iter().filter_map(keep_others).collect();
@@ -152,6 +173,11 @@ pub fn cut_own(headers: &mut HeaderMap) {
     for value in values {
         headers.append(COOKIE, value);
     }
+}
+
+/// Whether a part of a `Cookie` header is a cookie of ours. (Its name ends before its first `=`, and ours have none.)
+fn is_own(part: &[u8]) -> bool {
+    is_ours(trim_start(part)) && part.contains(&b'=')
 }
 
 /// Removes every `Set-Cookie` that would write a cookie of ours; all others stay as they came and in their order.
@@ -170,7 +196,7 @@ pub fn cut_own_set(headers: &mut HeaderMap) {
     }
 }
 
-/// Whether a cookie name is one of ours, with or without the prefix, in any case (browsers compare prefixes so).
+/// Whether something that begins with a cookie's name begins with one of ours, with or without the prefix, in any case (browsers compare prefixes so).
 #[must_use]
 fn is_ours(name: &[u8]) -> bool {
     let bare = without(name, HOST_PREFIX.as_bytes()).unwrap_or(name);
@@ -185,14 +211,13 @@ fn without<'a>(name: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
 
 fn keep_others(header: &HeaderValue) -> Option<HeaderValue> {
     let mut kept = BytesMut::with_capacity(header.len());
-    for cookie in header.as_bytes().split(|byte| *byte == b';') {
-        if pair(cookie).is_some_and(|(name, _)| is_ours(name)) {
-            continue;
-        }
-        if !kept.is_empty() {
+    for cookie in split(header.as_bytes()).filter(|part| !is_own(part)) {
+        if kept.is_empty() {
+            kept.put_slice(cookie.trim_ascii_start());
+        } else {
             kept.put_u8(b';');
+            kept.put_slice(cookie);
         }
-        kept.put_slice(if kept.is_empty() { cookie.trim_ascii_start() } else { cookie });
     }
     kept.truncate(kept.trim_ascii_end().len());
     if kept.is_empty() { None } else { HeaderValue::from_maybe_shared(kept.freeze()).ok() }

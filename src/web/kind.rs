@@ -50,12 +50,20 @@ impl Wants {
     /// Judges `Accept`.
     #[must_use]
     pub fn of(headers: &HeaderMap) -> Self {
-        let json = accepts(headers, b"application/json") && !accepts(headers, b"text/html");
-        match json {
-            true if named(headers).all(|media| media.eq_ignore_ascii_case(b"application/json")) => Self::OnlyJson,
-            true => Self::JsonToo,
-            false if named(headers).all(|media| media == b"*/*") => Self::Anything,
-            false => Self::Other,
+        let (mut json, mut html, mut other, mut wildcard) = (false, false, false, false);
+        for media in named(headers) {
+            match media {
+                b"*/*" => wildcard = true,
+                media if media.eq_ignore_ascii_case(b"application/json") => json = true,
+                media if media.eq_ignore_ascii_case(b"text/html") => html = true,
+                _ => other = true,
+            }
+        }
+        match (json, html) {
+            (true, false) if other || wildcard => Self::JsonToo,
+            (true, false) => Self::OnlyJson,
+            (false, false) if !other => Self::Anything,
+            _ => Self::Other,
         }
     }
 

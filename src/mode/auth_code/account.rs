@@ -1,5 +1,6 @@
 //! What a front end may know about its user: `userinfo`, `claims`, `check_auth`, `session`, and `refresh`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Response, StatusCode};
@@ -10,7 +11,7 @@ use crate::error::{Reason, Refusal};
 use crate::mode::auth_code::AuthCode;
 use crate::mode::rules;
 use crate::mode::{Call, json as json_answer};
-use crate::session::{Cause, Freshness, Session, Touch};
+use crate::session::{Cause, Freshness, Profile, Session, Touch};
 use crate::web::Body;
 
 /// `POST refresh` asks the provider at most this often for one session.
@@ -127,8 +128,13 @@ impl AuthCode {
         Ok(response)
     }
 
+    /// What is known of a session, its groups first of all.
+    pub(super) fn profile(&self, session: &Session) -> Arc<Profile> {
+        session.profile(&self.config, || self.groups(session))
+    }
+
     /// The groups of a user, from the claim and the source that the route is configured with.
-    pub(super) fn groups(&self, session: &Session) -> Vec<String> {
+    fn groups(&self, session: &Session) -> Vec<String> {
         let from_access_token;
         let value = match self.mode.claims_source {
             ClaimsSource::IdToken => session.claim(&self.config.groups_claim),

@@ -88,8 +88,9 @@ impl AuthCode {
     /// Judges the rule on the session's newest claims, and puts what is known of its user into the passage.
     pub(super) fn vouch(&self, rule: &PathRule, session: &Session, passage: &mut Passage) -> Result<(), Refusal> {
         let groups_claim = self.config.groups_claim.as_str();
-        let groups = if rules::asks_for_groups(rule, groups_claim) { self.groups(session) } else { Vec::new() };
-        passage.identity = Caller { claims: session, groups_claim, groups: &groups }.vouch(rule)?;
+        let profile = rules::asks_for_groups(rule, groups_claim).then(|| self.profile(session));
+        let groups = profile.as_ref().map_or(&[][..], |profile| &profile.groups);
+        passage.identity = Caller { claims: session, groups_claim, groups }.vouch(rule)?;
         if rule.authorization == Authorization::Bearer {
             passage.authorization = Some(session.tokens.access.header());
         }

@@ -1,10 +1,12 @@
 //! Verdicts: the same proof and the same rules as for a proxied request, answered instead of handed on.
 
+use http::HeaderMap;
+
 use crate::error::{Reason, Refusal};
 use crate::mode::auth_code::AuthCode;
 use crate::mode::auth_code::pass::Comer;
 use crate::mode::rules::Caller;
-use crate::mode::{AUTHORIZATION, Call, Verdict};
+use crate::mode::{Call, Verdict, allowed};
 
 impl AuthCode {
     /// Judges the request that Caddy asks about, under the path rule `index`.
@@ -13,17 +15,15 @@ impl AuthCode {
         rule.admit(call)?;
         let session = match self.comer(call, &rule.config).await? {
             Comer::Member(session) => session,
-            Comer::Nobody => return Ok(Verdict::Allow(Vec::new())),
+            Comer::Nobody => return Ok(Verdict::Allow(HeaderMap::new())),
             Comer::ToLogin => return Ok(Verdict::Login(self.login_target(call)?)),
         };
         let mut passage = crate::handoff::Passage::default();
         let vouched = self.vouch(&rule.config, &session, &mut passage);
         vouched.map_err(|refusal| self.with_other_account(call, &session, refusal))?;
-        let groups = self.groups(&session);
-        let caller = Caller { claims: &*session, groups_claim: &self.config.groups_claim, groups: &groups };
-        let mut headers = caller.told()?;
-        headers.append(&mut passage.identity);
-        headers.extend(passage.authorization.map(|bearer| (AUTHORIZATION, bearer)));
-        Ok(Verdict::Allow(headers))
+        let profile = self.profile(&session);
+        let groups_claim = self.config.groups_claim.as_str();
+        let caller = Caller { claims: &*session, groups_claim, groups: &profile.groups };
+        Ok(Verdict::Allow(allowed(caller.told_once(&profile.told)?, passage.identity, passage.authorization)))
     }
 }

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 
 use http::header::AUTHORIZATION as AUTHORIZATION_HEADER;
-use http::{HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response};
 use tracing::info;
 
 use super::Bearer;
@@ -13,7 +13,7 @@ use super::memory::{Fingerprint, Known};
 use crate::config::{Authorization, Unauthenticated};
 use crate::error::{Reason, Refusal};
 use crate::mode::rules::{self, Caller, Claims as _};
-use crate::mode::{AUTHORIZATION, Call, Rule, Verdict};
+use crate::mode::{Call, Rule, Verdict, allowed};
 use crate::provider::{AccessClaims, Denied, Verifier};
 use crate::time::Timestamp;
 use crate::web::Body;
@@ -41,19 +41,10 @@ impl Bearer {
     pub(super) async fn judge(&self, call: &Call, index: usize) -> Result<Verdict, Refusal> {
         let rule = self.rules.get(index).ok_or_else(|| Refusal::new(Reason::NotFound))?;
         rule.admit(call)?;
-        let Some(known) = self.prove(call, rule).await? else { return Ok(Verdict::Allow(Vec::new())) };
+        let Some(known) = self.prove(call, rule).await? else { return Ok(Verdict::Allow(HeaderMap::new())) };
         let caller = self.caller(&known);
         let identity = caller.vouch(&rule.config)?;
-        let mut headers = match known.told.get() {
-            Some(told) => told.clone(),
-            None => {
-                let told = caller.told()?;
-                known.told.get_or_init(|| told).clone()
-            }
-        };
-        headers.extend(identity);
-        headers.extend(bearer(rule, call).map(|bearer| (AUTHORIZATION, bearer)));
-        Ok(Verdict::Allow(headers))
+        Ok(Verdict::Allow(allowed(caller.told_once(&known.told)?, identity, bearer(rule, call))))
     }
 
     /// Who calls; `None` where nobody in particular may, or where somebody else is to find out.

@@ -8,7 +8,7 @@ mod claims;
 mod token;
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -146,6 +146,7 @@ pub(super) fn decode(id: SessionId, bytes: &[u8]) -> Option<Session> {
             id_token,
         },
         claims,
+        profile: OnceLock::new(),
     })
 }
 

@@ -39,6 +39,7 @@ fn session(claims: &Map<String, Value>, id_token: &str) -> Session {
             refresh: RefreshToken::from_stored("refresh"),
             id_token: IdToken::from_stored(id_token),
         },
+        profile: OnceLock::new(),
     }
 }
 
