@@ -20,7 +20,7 @@ use crate::metrics::Metrics;
 use crate::mode::auth_code::{AuthCode, Departures, Limits, Logins, Shared};
 use crate::mode::{Bearer, Route, Rule};
 use crate::provider::{Client, Issuer, Provider, Surroundings, Verifier};
-use crate::session::{EndHook, FileOptions, Memory, Refresher, Sessions, Streams};
+use crate::session::{Destination, EndHook, FileOptions, Memory, Refresher, Sessions, Streams};
 use crate::time::Clock;
 use crate::web::KeyRing;
 
@@ -86,6 +86,20 @@ impl Lasting {
         Ok(Self { clock, metrics, tasks, shared, own_keys })
     }
 
+    /// Where sessions have to move before `snapshot` can take the place of one with `before`; `None`: they stay.
+    #[must_use]
+    pub fn destination(&self, before: &config::Sessions, snapshot: &Snapshot) -> Option<Destination> {
+        let after = &snapshot.config.sessions;
+        let capacity = after.max_sessions;
+        (before.store != after.store).then(|| match &after.store {
+            config::Store::Memory => Destination::Memory(capacity),
+            config::Store::File(path) => {
+                let keys = Arc::clone(&snapshot.keys);
+                Destination::File(FileOptions { path: path.clone(), capacity, keys })
+            }
+        })
+    }
+
     /// Has the lasting things follow `snapshot`, just before requests meet it.
     pub fn adopt(&self, snapshot: &Snapshot) {
         self.shared.sessions.adopt(Arc::clone(&snapshot.keys), snapshot.config.sessions.max_sessions);
@@ -136,8 +150,8 @@ impl Snapshot {
     /// # Errors
     /// A text for the operator when a part cannot be built; nothing has changed then.
     pub fn build(config: Arc<Config>, previous: Option<&Self>, lasting: &Lasting) -> Result<Self, String> {
-        if let Some(previous) = previous {
-            refuse_what_needs_a_restart(&previous.config.sessions, &config.sessions)?;
+        if previous.is_some() {
+            refuse_a_vanished_key(&config.sessions)?;
         }
         let mut parts = Parts { previous, lasting, config: &config, providers: Vec::new(), upstreams: Vec::new() };
         for provider in config.providers.values() {
@@ -146,7 +160,9 @@ impl Snapshot {
         let keys = if config.sessions.keys.is_empty() {
             Arc::clone(&lasting.own_keys)
         } else {
-            Arc::new(KeyRing::new(&config.sessions.keys).map_err(|error| error.to_string())?)
+            let keys = KeyRing::new(&config.sessions.keys).map_err(|error| error.to_string())?;
+            // Logins on their way from a time without keys come back to this process, too.
+            Arc::new(keys.opening(&lasting.own_keys))
         };
         let mut routes: HashMap<Listen, Vec<Route>> = HashMap::new();
         let mut verdicts = HashMap::new();
@@ -187,14 +203,10 @@ impl Snapshot {
     }
 }
 
-/// Sessions stay where they are while the process runs.
-fn refuse_what_needs_a_restart(before: &config::Sessions, after: &config::Sessions) -> Result<(), String> {
-    if before.store != after.store {
-        return Err("`sessions.store` has changed: restart to have sessions kept there from now on".to_owned());
-    }
-    match &after.missing_key {
+/// A new key now would lock out every session without anybody having asked for that.
+fn refuse_a_vanished_key(sessions: &config::Sessions) -> Result<(), String> {
+    match &sessions.missing_key {
         None => Ok(()),
-        // A new key now would lock out every session without anybody having asked for that.
         Some(path) => Err(format!("the key file {} is gone: put it back, or restart to have one made", path.display())),
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use super::{AuthCode, Config, Listen, Mode, Name, Route, Sessions, registrations};
+use super::{AuthCode, Config, Listen, Mode, Name, Route, Sessions, Store, registrations};
 
 /// One consequence.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -133,7 +133,11 @@ impl Effects {
 
     fn sessions(&mut self, before: &Sessions, after: &Sessions) {
         if before.store != after.store {
-            self.say("sessions.store", "needs a restart");
+            let text = match &after.store {
+                Store::Memory => "sessions move into the process, and from then on end with it",
+                Store::File(_) => "sessions move there, and nobody is logged out; the file they leave is emptied",
+            };
+            self.say("sessions.store", text);
         }
         if before.keys.iter().any(|key| !after.keys.contains(key)) {
             let text = "what a key sealed that is gone cannot be opened any more: logins on their way begin anew, and \

@@ -99,6 +99,11 @@ impl Metrics {
         self.families.forget("provider", provider);
     }
 
+    /// Takes out all series of a session store that was left.
+    pub fn forget_store(&self, store: &'static str) {
+        self.families.forget("store", store);
+    }
+
     /// Counts a reload. `result` is `"success"`, `"unchanged"` or `"failure"`; all but the last mean that what runs is
     /// what the file says.
     pub fn config_reload(&self, result: &'static str, now: Timestamp) {

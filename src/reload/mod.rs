@@ -1,9 +1,10 @@
 //! The life of an edit: notice, read, resolve, build, bind, publish. Whatever fails before the last step changes nothing,
 //! and the last step cannot fail.
 
+mod house;
 mod watch;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,14 +14,15 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use crate::config::{self, Listen, Log, Report, Severity};
 use crate::mode::auth_code::Shared;
 use crate::runtime::{Current, Lasting, Snapshot};
-use crate::server::{Admin, Asked, Control, Listeners, Readiness, Reload, Standing};
+use crate::server::{Admin, Asked, Control, Listeners, Readiness, Standing};
 use crate::session;
 use crate::time::Clock;
+use house::{Followed, House, warn_of};
 use watch::{POLL, Watch};
 
 /// How often sessions whose time is over are cleared away.
@@ -69,18 +71,6 @@ impl std::error::Error for StartError {}
 pub struct Sidecar {
     house: Arc<House>,
     loops: TaskTracker,
-}
-
-/// What the loops and the listeners share.
-struct House {
-    config_path: PathBuf,
-    apply_log: ApplyLog,
-    current: Current,
-    lasting: Lasting,
-    readiness: Arc<Readiness>,
-    standing: Arc<Standing>,
-    listeners: Mutex<Listeners>,
-    stop: CancellationToken,
 }
 
 impl Sidecar {
@@ -179,28 +169,6 @@ fn load_first(config_path: &Path) -> Result<config::Loaded, StartError> {
     load()
 }
 
-/// What is known of the files: which they are, what serves, and what was refused.
-struct Followed {
-    files: BTreeSet<PathBuf>,
-    serving: u64,
-    /// What was complained about last, so that a poll does not complain again.
-    refused: Option<String>,
-}
-
-impl Followed {
-    fn new(config_path: &Path, report: &Report) -> Self {
-        let mut followed = Self { files: BTreeSet::new(), serving: report.sources().fingerprint, refused: None };
-        followed.watch(config_path, report);
-        followed
-    }
-
-    /// Whatever was read, or should have been, is watched: also while it is wrong, so that mending it is noticed.
-    fn watch(&mut self, config_path: &Path, report: &Report) {
-        self.files.clone_from(&report.sources().files);
-        self.files.insert(config_path.to_owned());
-    }
-}
-
 /// Follows the configuration until the process stops.
 async fn follow(house: Arc<House>, mut followed: Followed, mut asked: mpsc::Receiver<Asked>) {
     let mut watch = Watch::new();
@@ -266,95 +234,5 @@ async fn watch_streams(house: Arc<House>) {
         let idle_timeout = house.current.load().config.sessions.idle_timeout;
         let Shared { sessions, streams, .. } = &house.lasting.shared;
         streams.watch(sessions, idle_timeout, house.lasting.clock.now()).await;
-    }
-}
-
-impl House {
-    /// Reads the files; where they say something new, it serves when this returns, or the log says why not.
-    async fn reload(&self, followed: &mut Followed) -> Reload {
-        let begun = Instant::now();
-        let loaded = match config::load(&self.config_path, &config::System) {
-            Ok(loaded) => loaded,
-            Err(report) => {
-                followed.watch(&self.config_path, &report);
-                return self.refuse((report.headline(), report.render(Severity::Error, false)), followed);
-            }
-        };
-        followed.watch(&self.config_path, &loaded.report);
-        let fingerprint = loaded.report.sources().fingerprint;
-        if fingerprint == followed.serving {
-            if followed.refused.take().is_some() {
-                info!("the refused edit was taken back");
-                self.standing.is_as_written();
-                self.lasting.metrics.config_reload("unchanged", self.lasting.clock.now());
-            }
-            return Reload::Unchanged;
-        }
-        let config = Arc::new(loaded.config);
-        match self.apply(&config).await {
-            Ok(()) => {
-                followed.serving = fingerprint;
-                followed.refused = None;
-                warn_of(&loaded.report);
-                self.standing.serves(&loaded.report, self.lasting.clock.now());
-                self.lasting.metrics.config_reload("success", self.lasting.clock.now());
-                let milliseconds = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-                let path = self.config_path.display();
-                info!(config = %path, milliseconds, routes = config.routes.len(), "configuration reloaded");
-                Reload::Served
-            }
-            Err(why) => self.refuse((why.clone(), why), followed),
-        }
-    }
-
-    async fn apply(&self, config: &Arc<config::Config>) -> Result<(), String> {
-        let before = self.current.load();
-        let snapshot = Snapshot::build(Arc::clone(config), Some(&before), &self.lasting)?;
-        let mut listeners = self.listeners.lock().await;
-        let prepared = listeners.prepare(&snapshot).await;
-        let prepared = prepared.map_err(|(listen, error)| format!("cannot listen on {listen}: {error}"))?;
-        // From here on nothing can fail: the new doors exist, and the pointer swaps in one step.
-        self.lasting.adopt(&snapshot);
-        self.current.publish(snapshot);
-        listeners.commit(prepared);
-        (self.apply_log)(&config.log);
-        self.forget(&before.config, config);
-        Ok(())
-    }
-
-    /// Removes the series of what is gone.
-    fn forget(&self, before: &config::Config, after: &config::Config) {
-        let metrics = &self.lasting.metrics;
-        for name in before.routes.keys().filter(|name| !after.routes.contains_key(*name)) {
-            metrics.forget_route(name.as_str());
-        }
-        for name in before.providers.keys().filter(|name| !after.providers.contains_key(*name)) {
-            metrics.forget_provider(name.as_str());
-        }
-        let names = |config: &config::Config| -> BTreeSet<String> {
-            let upstreams = config.routes.values().flat_map(|route| route.upstreams());
-            upstreams.map(|upstream| upstream.name.to_string()).collect()
-        };
-        for name in names(before).difference(&names(after)) {
-            metrics.forget_upstream(name);
-        }
-    }
-
-    /// Says once why an edit does not serve: in a line where operators look, and whole in the log.
-    fn refuse(&self, (headline, why): (String, String), followed: &mut Followed) -> Reload {
-        if followed.refused.as_ref() != Some(&why) {
-            error!(config = %self.config_path.display(), report = %why, "configuration refused, the old one stays");
-            self.standing.refuses(headline, self.lasting.clock.now());
-            self.lasting.metrics.config_reload("failure", self.lasting.clock.now());
-            followed.refused = Some(why.clone());
-        }
-        Reload::Refused(why)
-    }
-}
-
-/// Warnings of a configuration that serves.
-fn warn_of(report: &Report) {
-    for problem in report.problems().iter().filter(|problem| problem.severity() == Severity::Warning) {
-        warn!(key = problem.key(), hint = problem.hint(), "{}", problem.message());
     }
 }

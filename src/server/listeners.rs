@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::task::TaskTracker;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::config::Listen;
 use crate::runtime::{Current, Lasting, Snapshot};
@@ -126,6 +126,17 @@ impl Listeners {
             Role::Routes => Keeper::Edge(Arc::new(Edge::new(listen.clone(), current, lasting)?)),
             Role::Verdicts => Keeper::Verdicts(Arc::new(Verdicts::new(current, lasting)?)),
         })
+    }
+
+    /// Leaves everything as it was before it was prepared.
+    pub fn abandon(&self, prepared: &Prepared) {
+        for Door { listen, bound, .. } in &prepared.doors {
+            if let Some((role, _)) = self.running.get(listen)
+                && let Err(error) = bound.set_mode(role.mode())
+            {
+                warn!(%listen, %error, "the mode of this socket could not be set back");
+            }
+        }
     }
 
     /// Opens what was prepared, and closes what is not needed any more once its requests are done.

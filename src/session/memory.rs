@@ -96,7 +96,6 @@ impl Memory {
 
     /// Takes `session` in; returns what had to go for it.
     pub(super) fn insert(&self, session: &Arc<Session>, now: Timestamp) -> Result<Vec<Arc<Session>>, Error> {
-        let record = Zeroizing::new(record::encode(session).ok_or(Error::Unwritable)?.as_slice().into());
         let mut evicted = Vec::new();
         while self.count() >= self.capacity.load(Ordering::Relaxed) {
             match self.longest_unused(session.id) {
@@ -104,15 +103,23 @@ impl Memory {
                 None => break,
             }
         }
-        self.index().extend(index_entries(session));
-        let kept = Kept { record, hot: None, last_used_at: AtomicI64::new(now.unix()) };
+        self.keep(session, now)?;
         if let Some(mut shard) = self.shards.write(session.id) {
-            if shard.kept.insert(session.id, kept).is_none() {
-                self.count.fetch_add(1, Ordering::Relaxed);
-            }
             shard.heat(session);
         }
         Ok(evicted)
+    }
+
+    fn keep(&self, session: &Session, last_used_at: Timestamp) -> Result<(), Error> {
+        let record = Zeroizing::new(record::encode(session).ok_or(Error::Unwritable)?.as_slice().into());
+        self.index().extend(index_entries(session));
+        let kept = Kept { record, hot: None, last_used_at: AtomicI64::new(last_used_at.unix()) };
+        if let Some(mut shard) = self.shards.write(session.id)
+            && shard.kept.insert(session.id, kept).is_none()
+        {
+            self.count.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     pub(super) fn load(&self, id: SessionId, touch: Touch, idle_timeout: Duration, now: Timestamp) -> Option<Found> {
@@ -165,6 +172,32 @@ impl Memory {
             over.extend(shard.kept.iter().filter(|(_, kept)| kept.is_over(idle_timeout, now)).map(|(id, _)| *id));
         }
         over.into_iter().filter_map(|id| self.take_if(id, |kept| kept.is_over(idle_timeout, now))).collect()
+    }
+
+    /// All that are here.
+    pub(super) fn ids(&self) -> Vec<SessionId> {
+        let mut ids = Vec::with_capacity(self.count());
+        for shard in self.shards.each() {
+            ids.extend(shard.kept.keys());
+        }
+        ids
+    }
+
+    /// This session as it is, over or not.
+    pub(super) fn fetch(&self, id: SessionId) -> Option<Found> {
+        let shard = self.shards.read(id)?;
+        let kept = shard.kept.get(&id)?;
+        Some(Found { session: kept.session(id)?, last_used_at: kept.last_used_at() })
+    }
+
+    /// Takes `ids` out, and puts those that are in `sessions` back as they are, however many there are.
+    pub(super) fn put(&self, ids: Vec<SessionId>, sessions: Vec<Found>) -> Result<(), Error> {
+        for id in ids {
+            self.take(id);
+        }
+        sessions
+            .into_iter()
+            .try_for_each(|Found { session, last_used_at }| self.keep(&session, last_used_at))
     }
 
     /// The longest unused session. In a large store that of the shard that `id` belongs to, which keeps a login into a

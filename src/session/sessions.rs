@@ -4,8 +4,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
+use tokio::sync::{RwLock, RwLockReadGuard};
+
 use crate::metrics::Metrics;
 use crate::session::file::{File, FileOptions};
+use crate::session::moving::Notes;
 use crate::session::{
     EndHook, EndKind, Error, Found, Journal, Memory, Selector, Session, SessionId, State, Swap, Touch,
 };
@@ -13,16 +17,23 @@ use crate::time::Timestamp;
 use crate::web::KeyRing;
 
 /// The closed set of stores.
-enum Store {
+pub(super) enum Store {
     Memory(Memory),
     File(File),
 }
 
 impl Store {
-    const fn label(&self) -> &'static str {
+    pub(super) const fn label(&self) -> &'static str {
         match self {
             Self::Memory(_) => "memory",
             Self::File(_) => "file",
+        }
+    }
+
+    pub(super) fn count(&self) -> usize {
+        match self {
+            Self::Memory(memory) => memory.count(),
+            Self::File(file) => file.count(),
         }
     }
 }
@@ -45,14 +56,20 @@ impl Hooks {
 
 /// All sessions: the store, its clockwork of idle and absolute limits, and the hooks on the end of each.
 pub struct Sessions {
-    store: Store,
-    hooks: Hooks,
-    metrics: Arc<Metrics>,
+    /// Another one after a move.
+    pub(super) store: ArcSwap<Store>,
+    /// Held by whoever changes something, and alone by a move that is about to exchange the store.
+    pub(super) changes: RwLock<()>,
+    /// Held by what goes through all sessions, and by a move from its begin to its end.
+    pub(super) rounds: Arc<tokio::sync::Mutex<()>>,
+    pub(super) notes: Arc<Notes>,
+    pub(super) hooks: Hooks,
+    pub(super) metrics: Arc<Metrics>,
 }
 
 impl fmt::Debug for Sessions {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "Sessions({})", self.store.label())
+        write!(formatter, "Sessions({})", self.store.load().label())
     }
 }
 
@@ -60,15 +77,32 @@ impl Sessions {
     /// Sessions in memory.
     #[must_use]
     pub fn in_memory(memory: Memory, hooks: Vec<EndHook>, metrics: Arc<Metrics>) -> Self {
-        Self { store: Store::Memory(memory), hooks: Hooks::new(hooks), metrics }
+        Self::of(|_| Store::Memory(memory), hooks, metrics)
     }
 
     /// Sessions in a file, which is opened in a thread of its own: requests wait for it, this call does not.
     #[must_use]
     pub fn in_file(options: FileOptions, hooks: Vec<EndHook>, metrics: Arc<Metrics>) -> Self {
+        let opened = Arc::clone(&metrics);
+        Self::of(|hooks| Store::File(File::open(options, hooks, opened)), hooks, metrics)
+    }
+
+    fn of(store: impl FnOnce(Hooks) -> Store, mut hooks: Vec<EndHook>, metrics: Arc<Metrics>) -> Self {
+        let notes = Arc::new(Notes::default());
+        let noted = Arc::clone(&notes);
+        hooks.insert(0, Arc::new(move |session, _| noted.changes(session.id)));
         let hooks = Hooks::new(hooks);
-        let file = File::open(options, hooks.clone(), Arc::clone(&metrics));
-        Self { store: Store::File(file), hooks, metrics }
+        let store = ArcSwap::from_pointee(store(hooks.clone()));
+        Self { store, changes: RwLock::default(), rounds: Arc::default(), notes, hooks, metrics }
+    }
+
+    /// The store, for a change of session `id`. It stays the store until the guard is dropped.
+    async fn to_change(&self, id: Option<SessionId>) -> (Arc<Store>, RwLockReadGuard<'_, ()>) {
+        let stays = self.changes.read().await;
+        if let Some(id) = id {
+            self.notes.changes(id);
+        }
+        (self.store.load_full(), stays)
     }
 
     /// Takes a new session in. When the store is full, the longest unused one ends. Where sessions outlive the process,
@@ -79,11 +113,12 @@ impl Sessions {
     pub async fn insert(&self, session: Session, now: Timestamp) -> Result<Arc<Session>, Error> {
         let begun = Instant::now();
         let session = Arc::new(session);
-        match &self.store {
+        let (store, _stays) = self.to_change(Some(session.id)).await;
+        match &*store {
             Store::Memory(memory) => self.ended(&memory.insert(&session, now)?, EndKind::Evicted),
             Store::File(file) => file.insert(Arc::clone(&session), now).await?,
         }
-        self.done("insert", begun);
+        self.done(&store, "insert", begun);
         Ok(session)
     }
 
@@ -99,11 +134,23 @@ impl Sessions {
         now: Timestamp,
     ) -> Result<Option<Found>, Error> {
         let begun = Instant::now();
-        let found = match &self.store {
-            Store::Memory(memory) => memory.load(id, touch, limit, now),
-            Store::File(file) => file.load(id, limit, touch, now).await?,
+        let mut store = self.store.load();
+        let found = loop {
+            let asked = match &**store {
+                Store::Memory(memory) => Ok(memory.load(id, touch, limit, now)),
+                Store::File(file) => file.load(id, limit, touch, now).await,
+            };
+            let moved_to = self.store.load();
+            // One that was left while it was asked does not answer any more; the one in its place does.
+            match asked {
+                Err(_) if !Arc::ptr_eq(&store, &moved_to) => store = moved_to,
+                asked => break asked?,
+            }
         };
-        self.done("load", begun);
+        if touch == Touch::Use && found.is_some() {
+            self.notes.uses(id, now);
+        }
+        self.done(&store, "load", begun);
         Ok(found)
     }
 
@@ -113,11 +160,12 @@ impl Sessions {
     /// [`Error`] when the store does not answer.
     pub async fn replace(&self, session: Arc<Session>) -> Result<Swap, Error> {
         let begun = Instant::now();
-        let swap = match &self.store {
+        let (store, _stays) = self.to_change(Some(session.id)).await;
+        let swap = match &*store {
             Store::Memory(memory) => memory.replace(session)?,
             Store::File(file) => file.replace(session).await?,
         };
-        self.done("replace", begun);
+        self.done(&store, "replace", begun);
         Ok(swap)
     }
 
@@ -127,7 +175,8 @@ impl Sessions {
     /// [`Error`] when the store does not answer.
     pub async fn end(&self, selector: Selector<'_>, kind: EndKind) -> Result<Vec<Arc<Session>>, Error> {
         let begun = Instant::now();
-        let ended = match &self.store {
+        let (store, _stays) = self.to_change(None).await;
+        let ended = match &*store {
             Store::Memory(memory) => {
                 let ended = memory.remove(selector);
                 self.ended(&ended, kind);
@@ -135,7 +184,7 @@ impl Sessions {
             }
             Store::File(file) => file.end(selector, kind).await?,
         };
-        self.done("end", begun);
+        self.done(&store, "end", begun);
         Ok(ended)
     }
 
@@ -145,7 +194,9 @@ impl Sessions {
     /// [`Error`] when the store does not answer.
     pub async fn sweep(&self, idle_timeout: Duration, now: Timestamp) -> Result<usize, Error> {
         let begun = Instant::now();
-        let ended = match &self.store {
+        let Ok(_round) = self.rounds.try_lock() else { return Ok(0) };
+        let store = self.store.load_full();
+        let ended = match &*store {
             Store::Memory(memory) => {
                 let ended = memory.sweep(idle_timeout, now);
                 self.ended(&ended, EndKind::Expired);
@@ -153,7 +204,7 @@ impl Sessions {
             }
             Store::File(file) => file.sweep(idle_timeout, now).await?,
         };
-        self.done("sweep", begun);
+        self.done(&store, "sweep", begun);
         Ok(ended)
     }
 
@@ -163,12 +214,13 @@ impl Sessions {
     /// # Errors
     /// [`Error`] when the store does not answer; then nothing may be sent.
     pub async fn begin_refresh(&self, session: &Session) -> Result<Option<Journal>, Error> {
-        match &self.store {
+        let (store, _stays) = self.to_change(None).await;
+        match &*store {
             Store::Memory(_) => Ok(Some(Journal::Begun)),
             Store::File(file) => {
                 let begun = Instant::now();
                 let journal = file.begin_refresh(session).await?;
-                self.done("begin_refresh", begun);
+                self.done(&store, "begin_refresh", begun);
                 Ok(journal)
             }
         }
@@ -176,7 +228,7 @@ impl Sessions {
 
     /// Takes the note back: the provider has not renewed the tokens, or did not say so. Does not wait.
     pub fn end_refresh(&self, id: SessionId) {
-        match &self.store {
+        match &**self.store.load() {
             Store::Memory(_) => {}
             Store::File(file) => file.end_refresh(id),
         }
@@ -185,26 +237,24 @@ impl Sessions {
     /// How many sessions there are.
     #[must_use]
     pub fn count(&self) -> usize {
-        match &self.store {
-            Store::Memory(memory) => memory.count(),
-            Store::File(file) => file.count(),
-        }
+        self.store.load().count()
     }
 
     /// The name of the store, and whether it can be asked.
     #[must_use]
     pub fn state(&self) -> (&'static str, State) {
-        let state = match &self.store {
+        let store = self.store.load();
+        let state = match &**store {
             Store::Memory(_) => State::Up,
             Store::File(file) => file.state(),
         };
-        (self.store.label(), state)
+        (store.label(), state)
     }
 
     /// From now on, records are sealed with the first key of `keys` and opened with any of them, and there is room for
     /// `capacity` sessions.
     pub fn adopt(&self, keys: Arc<KeyRing>, capacity: usize) {
-        match &self.store {
+        match &**self.store.load() {
             // Nothing is sealed in the memory that holds the keys as well.
             Store::Memory(memory) => memory.resize(capacity),
             Store::File(file) => {
@@ -216,10 +266,8 @@ impl Sessions {
 
     /// Lets go of the store; whoever asks it from now on is refused.
     pub async fn close(&self) {
-        match &self.store {
-            Store::Memory(_) => {}
-            Store::File(file) => file.close().await,
-        }
+        let store = self.store.load_full();
+        store.close().await;
     }
 
     fn ended(&self, sessions: &[Arc<Session>], kind: EndKind) {
@@ -228,11 +276,10 @@ impl Sessions {
         }
     }
 
-    fn done(&self, operation: &'static str, begun: Instant) {
-        let store = self.store.label();
-        self.metrics.store_operation(store, operation, begun.elapsed().as_secs_f64());
+    fn done(&self, store: &Store, operation: &'static str, begun: Instant) {
+        self.metrics.store_operation(store.label(), operation, begun.elapsed().as_secs_f64());
         if operation != "load" && operation != "replace" {
-            self.metrics.sessions_active(store, self.count());
+            self.metrics.sessions_active(store.label(), store.count());
         }
     }
 }

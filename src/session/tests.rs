@@ -1,5 +1,7 @@
 //! Every store keeps the same promises: compare-and-swap, both clocks, the index, the bound, and the hooks.
 
+mod moving;
+
 use std::sync::OnceLock;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -5,6 +5,7 @@
 //! a nonce drawn twice by chance then gives nothing away but equality (RFC 8452).
 
 use std::fmt;
+use std::sync::Arc;
 
 use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, Nonce, RandomizedNonceKey};
 use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Salt};
@@ -46,7 +47,7 @@ impl Purpose {
 pub struct OpenError;
 
 /// Keys, newest first.
-pub struct KeyRing(Vec<Key>);
+pub struct KeyRing(Vec<Arc<Key>>);
 
 struct Key {
     id: [u8; KEY_ID_LEN],
@@ -101,9 +102,17 @@ impl KeyRing {
     pub fn new(secrets: &[Secret]) -> Result<Self, RandomError> {
         if secrets.is_empty() {
             let random = zeroize::Zeroizing::new(crate::web::bytes::<32>()?);
-            return Ok(Self(Key::derive(random.as_slice()).into_iter().collect()));
+            return Ok(Self(Key::derive(random.as_slice()).map(Arc::new).into_iter().collect()));
         }
-        Ok(Self(secrets.iter().filter_map(|secret| Key::derive(secret.expose().as_bytes())).collect()))
+        let keys = secrets.iter().filter_map(|secret| Key::derive(secret.expose().as_bytes()));
+        Ok(Self(keys.map(Arc::new).collect()))
+    }
+
+    /// This ring, which opens also what `other` opens.
+    #[must_use]
+    pub fn opening(mut self, other: &Self) -> Self {
+        self.0.extend(other.0.iter().map(Arc::clone));
+        self
     }
 
     /// Seals `plain` for `purpose`, bound to `context` (a cookie name, a route), as URL-safe text.
@@ -198,6 +207,17 @@ mod tests {
         assert_eq!(both.open(Purpose::Login, "c", by_old.as_bytes()).unwrap(), b"x");
         let by_new = both.seal(Purpose::Login, "c", b"x").unwrap();
         assert_eq!(old.open(Purpose::Login, "c", by_new.as_bytes()), Err(OpenError));
+    }
+
+    #[test]
+    fn a_ring_that_opens_for_another_seals_with_its_own_key() {
+        let (own, other) = (ring(&["own own own own own own own own own own"]), ring(&[]));
+        let by_other = other.seal(Purpose::Login, "c", b"x").unwrap();
+        assert_eq!(own.open(Purpose::Login, "c", by_other.as_bytes()), Err(OpenError));
+        let both = own.opening(&other);
+        assert_eq!(both.open(Purpose::Login, "c", by_other.as_bytes()).unwrap(), b"x");
+        let by_both = both.seal(Purpose::Login, "c", b"x").unwrap();
+        assert_eq!(other.open(Purpose::Login, "c", by_both.as_bytes()), Err(OpenError));
     }
 
     #[test]

@@ -130,14 +130,66 @@ async fn sc_12_a_new_key_in_front_opens_and_a_key_taken_away_is_a_login_and_no_e
     world.finish().await;
 }
 
+/// Promise 1: the store itself changes by reload. Nobody is logged out, and a login that has begun comes to its end.
 #[tokio::test]
-async fn a_change_of_the_store_or_a_vanished_key_is_refused_in_words() {
+async fn sessions_move_with_the_store_and_so_do_logins_on_their_way() {
+    let mut world = World::start().await;
+    world.browser.login("alice").await;
+    let stores = ["{ file = \"state/sessions.redb\" }", "{ file = \"state/other.redb\" }", "\"memory\""];
+    for store in [0, 1, 0, 2, 1].map(|index| stores[index]) {
+        let begun = world.new_browser();
+        let callback = begun.callback_for(&begun.begin_login().await, "bob").await;
+        assert_eq!(world.edit(|toml| toml.set("sessions", "store", store)).await, Edit::Served, "{store}");
+        world.browser.get("/api/me").await.is(200);
+        // Memory without `keys` seals with a key of the process: logins on their way begin anew, as `diff` says.
+        if store != stores[2] {
+            begun.call_back(world.provider.issuer(), &callback).await.is(200);
+            begun.get("/api/me").await.is(200);
+        }
+        let label = if store.contains("file") { "file" } else { "memory" };
+        assert!(ready(&world).await.contains(&format!("store {label}: up")), "{}", ready(&world).await);
+        let all = world.metric("vestibule_sessions_active", &[]).await;
+        assert_eq!(
+            all,
+            world.metric("vestibule_sessions_active", &[("store", label)]).await,
+            "no series of the old one"
+        );
+        assert!(all >= 1.0);
+    }
+    // What is there survives a restart, a refresh goes on, and what was left knows nobody.
+    world.clock.shift(301);
+    world.browser.get("/api/me").await.is(200);
+    world.restart().await;
+    world.browser.get("/api/me").await.is(200);
+    let thief = world.browser.copy();
+    world.browser.post("/logout").await.is(200);
+    assert_eq!(world.edit(|toml| toml.set("sessions", "store", stores[0])).await, Edit::Served);
+    thief.get("/api/me").await.refused(401, "login_required");
+    assert_eq!(world.provider.reuses(), 0);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_store_that_cannot_be_opened_or_a_vanished_key_is_refused_in_words() {
     let world = with_file().start().await;
     world.browser.login("alice").await;
-    assert_eq!(world.edit(|toml| toml.set("sessions", "store", "\"memory\"")).await, Edit::Refused);
-    assert!(world.log().contains("`sessions.store` has changed: restart"), "{}", world.log());
-    let back = "{ file = \"state/sessions.redb\" }";
-    assert_eq!(world.edit(|toml| toml.set("sessions", "store", back)).await, Edit::Served, "taken back");
+    std::fs::write(world.dir().join("garbage"), "no database").unwrap();
+    assert_eq!(world.edit(|toml| toml.set("sessions", "store", "{ file = \"garbage\" }")).await, Edit::Refused);
+    assert!(world.log().contains("/garbage is no session store"), "{}", world.log());
+    world.browser.get("/api/me").await.is(200);
+    // Sockets that cannot be bound stop a move that has begun.
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = taken.local_addr().unwrap().to_string();
+    let refused = world.edit(|toml| {
+        toml.set("sessions", "store", "{ file = \"state/next.redb\" }")
+            .text("server", "verdict_listen", &listen)
+    });
+    assert_eq!(refused.await, Edit::Refused);
+    assert!(ready(&world).await.contains("store file: up"));
+    world.browser.get("/api/me").await.is(200);
+    drop(taken);
+    assert_eq!(world.edit(|toml| toml.unset("server", "verdict_listen")).await, Edit::Served);
+    world.browser.get("/api/me").await.is(200);
     let key = world.dir().join("state/session.key");
     let aside = key.with_extension("aside");
     std::fs::rename(&key, &aside).unwrap();

@@ -240,6 +240,15 @@ impl<'txn> Tables<'txn> {
         Ok(self.records.remove(&id.0)?.map(|record| record.value().to_vec()))
     }
 
+    /// Takes every session out.
+    pub(super) fn empty(&mut self) -> Result<(), Fault> {
+        self.records.retain(|_, _| false)?;
+        self.rows.retain(|_, _| false)?;
+        self.index.retain(|_, ()| false)?;
+        self.refreshes.retain(|_, _| false)?;
+        Ok(())
+    }
+
     /// Notes a use. Of a session that has ended, nothing is noted.
     pub(super) fn touch(&mut self, id: SessionId, used_at: Timestamp) -> Result<(), Fault> {
         if let Some(mut row) = self.row(id)? {

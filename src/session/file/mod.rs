@@ -8,6 +8,7 @@
 mod book;
 mod cache;
 mod closing;
+mod moving;
 mod opening;
 mod room;
 mod sweep;
@@ -80,7 +81,8 @@ struct Shared {
 enum Gate {
     Opening,
     Open(Arc<Book>),
-    Down,
+    /// And why.
+    Down(Arc<str>),
 }
 
 /// A session that was taken out; `None` inside when its key is not in the ring any more.
@@ -106,7 +108,7 @@ impl File {
         let thread = std::thread::Builder::new().name("session-store".to_owned());
         if let Err(error) = thread.spawn(move || writer::run(&writers, &outbox)) {
             error!(%error, "session store has no thread");
-            shared.gate.send_replace(Gate::Down);
+            shared.gate.send_replace(Gate::Down(error.to_string().into()));
         }
         Self { shared, inbox, places: Arc::new(Semaphore::new(QUEUE)) }
     }
@@ -115,7 +117,7 @@ impl File {
         match *self.shared.gate.borrow() {
             Gate::Opening => State::Opening,
             Gate::Open(_) => State::Up,
-            Gate::Down => State::Down,
+            Gate::Down(_) => State::Down,
         }
     }
 
@@ -295,7 +297,7 @@ impl File {
         let opened = timeout(WAIT, gate.wait_for(|gate| !matches!(gate, Gate::Opening))).await;
         match &*opened.map_err(|_| Error::Busy)?.map_err(|_| Error::Failed)? {
             Gate::Open(book) => Ok(Arc::clone(book)),
-            Gate::Opening | Gate::Down => Err(Error::Failed),
+            Gate::Opening | Gate::Down(_) => Err(Error::Failed),
         }
     }
 }

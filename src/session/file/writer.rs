@@ -49,21 +49,24 @@ pub(super) fn run(shared: &Arc<Shared>, inbox: &Receiver<Message>) {
                 shared.gate.send_replace(Gate::Open(Arc::clone(&book)));
                 match serve(shared, inbox, &book) {
                     End::Closed(reply) => {
-                        shared.gate.send_replace(Gate::Down);
+                        shared.gate.send_replace(Gate::Down("it was closed".into()));
                         closing::close(&shared.path, book);
                         return drop(reply);
                     }
-                    End::Failed(why) => error!(path = %shared.path.display(), why, "session store failed"),
+                    End::Failed(why) => {
+                        error!(path = %shared.path.display(), why, "session store failed");
+                        shared.gate.send_replace(Gate::Down(why.into()));
+                    }
                 }
             }
             Err(why) => {
                 if complained != why {
                     error!(why, "session store cannot be opened; it is tried again");
                 }
+                shared.gate.send_replace(Gate::Down(why.as_str().into()));
                 complained = why;
             }
         }
-        shared.gate.send_replace(Gate::Down);
         shared.cache.clear();
         if refuse(inbox) {
             return;

@@ -1,0 +1,186 @@
+//! One reading of the configuration, and what follows from it: it serves, or everything stays as it was.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::config::{self, Report, Severity};
+use crate::reload::ApplyLog;
+use crate::runtime::{Current, Lasting, Snapshot};
+use crate::server::{Listeners, Readiness, Reload, Standing};
+use crate::session;
+
+/// What the loops and the listeners share.
+pub(super) struct House {
+    pub(super) config_path: PathBuf,
+    pub(super) apply_log: ApplyLog,
+    pub(super) current: Current,
+    pub(super) lasting: Lasting,
+    pub(super) readiness: Arc<Readiness>,
+    pub(super) standing: Arc<Standing>,
+    pub(super) listeners: Mutex<Listeners>,
+    pub(super) stop: CancellationToken,
+}
+
+/// What is known of the files: which they are, what serves, and what was refused.
+pub(super) struct Followed {
+    pub(super) files: BTreeSet<PathBuf>,
+    serving: u64,
+    /// What was complained about last, so that a poll does not complain again.
+    refused: Option<String>,
+}
+
+impl Followed {
+    pub(super) fn new(config_path: &Path, report: &Report) -> Self {
+        let mut followed = Self { files: BTreeSet::new(), serving: report.sources().fingerprint, refused: None };
+        followed.watch(config_path, report);
+        followed
+    }
+
+    /// Whatever was read, or should have been, is watched: also while it is wrong, so that mending it is noticed.
+    fn watch(&mut self, config_path: &Path, report: &Report) {
+        self.files.clone_from(&report.sources().files);
+        self.files.insert(config_path.to_owned());
+    }
+}
+
+impl House {
+    /// Reads the files; where they say something new, it serves when this returns, or the log says why not.
+    pub(super) async fn reload(&self, followed: &mut Followed) -> Reload {
+        let begun = Instant::now();
+        let loaded = match config::load(&self.config_path, &config::System) {
+            Ok(loaded) => loaded,
+            Err(report) => {
+                followed.watch(&self.config_path, &report);
+                return self.refuse((report.headline(), report.render(Severity::Error, false)), followed);
+            }
+        };
+        let loaded = match self.make_key(loaded) {
+            Ok(loaded) => loaded,
+            Err(why) => return self.refuse((why.clone(), why), followed),
+        };
+        followed.watch(&self.config_path, &loaded.report);
+        let fingerprint = loaded.report.sources().fingerprint;
+        if fingerprint == followed.serving {
+            if followed.refused.take().is_some() {
+                info!("the refused edit was taken back");
+                self.standing.is_as_written();
+                self.lasting.metrics.config_reload("unchanged", self.lasting.clock.now());
+            }
+            return Reload::Unchanged;
+        }
+        let config = Arc::new(loaded.config);
+        match self.apply(&config).await {
+            Ok(()) => {
+                followed.serving = fingerprint;
+                followed.refused = None;
+                warn_of(&loaded.report);
+                self.standing.serves(&loaded.report, self.lasting.clock.now());
+                self.lasting.metrics.config_reload("success", self.lasting.clock.now());
+                let milliseconds = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+                let path = self.config_path.display();
+                info!(config = %path, milliseconds, routes = config.routes.len(), "configuration reloaded");
+                Reload::Served
+            }
+            Err(why) => self.refuse((why.clone(), why), followed),
+        }
+    }
+
+    /// Makes the key that goes with a store file which sessions are to move to, as a start would.
+    fn make_key(&self, loaded: config::Loaded) -> Result<config::Loaded, String> {
+        let Some(missing) = &loaded.config.sessions.missing_key else { return Ok(loaded) };
+        let before = self.current.load();
+        let beside = |store: &config::Store| match store {
+            config::Store::Memory => None,
+            config::Store::File(path) => path.parent().map(Path::to_owned),
+        };
+        // One that is in use and gone is not made anew: that would lock out every session.
+        if beside(&before.config.sessions.store) == beside(&loaded.config.sessions.store) {
+            return Ok(loaded);
+        }
+        session::make_key(missing)?;
+        info!(path = %missing.display(), "made a session key");
+        config::load(&self.config_path, &config::System).map_err(|report| report.render(Severity::Error, false))
+    }
+
+    async fn apply(&self, config: &Arc<config::Config>) -> Result<(), String> {
+        let before = self.current.load();
+        let snapshot = Snapshot::build(Arc::clone(config), Some(&before), &self.lasting)?;
+        let sessions = &self.lasting.shared.sessions;
+        let moving = match self.lasting.destination(&before.config.sessions, &snapshot) {
+            Some(to) => Some(sessions.begin_move(to).await?),
+            None => None,
+        };
+        let mut listeners = self.listeners.lock().await;
+        let prepared = match listeners.prepare(&snapshot).await {
+            Ok(prepared) => prepared,
+            Err((listen, error)) => {
+                if let Some(moving) = moving {
+                    sessions.abandon_move(moving).await;
+                }
+                return Err(format!("cannot listen on {listen}: {error}"));
+            }
+        };
+        let left = match moving {
+            Some(moving) => match sessions.finish_move(moving).await {
+                Ok(left) => Some(left),
+                Err(why) => {
+                    listeners.abandon(&prepared);
+                    return Err(why);
+                }
+            },
+            None => None,
+        };
+        // From here on nothing can fail: the new doors exist, and the pointer swaps in one step.
+        self.lasting.adopt(&snapshot);
+        self.current.publish(snapshot);
+        listeners.commit(prepared);
+        (self.apply_log)(&config.log);
+        self.forget(&before.config, config);
+        if let Some(left) = left {
+            sessions.forget(left).await;
+        }
+        Ok(())
+    }
+
+    /// Removes the series of what is gone.
+    fn forget(&self, before: &config::Config, after: &config::Config) {
+        let metrics = &self.lasting.metrics;
+        for name in before.routes.keys().filter(|name| !after.routes.contains_key(*name)) {
+            metrics.forget_route(name.as_str());
+        }
+        for name in before.providers.keys().filter(|name| !after.providers.contains_key(*name)) {
+            metrics.forget_provider(name.as_str());
+        }
+        let names = |config: &config::Config| -> BTreeSet<String> {
+            let upstreams = config.routes.values().flat_map(|route| route.upstreams());
+            upstreams.map(|upstream| upstream.name.to_string()).collect()
+        };
+        for name in names(before).difference(&names(after)) {
+            metrics.forget_upstream(name);
+        }
+    }
+
+    /// Says once why an edit does not serve: in a line where operators look, and whole in the log.
+    fn refuse(&self, (headline, why): (String, String), followed: &mut Followed) -> Reload {
+        if followed.refused.as_ref() != Some(&why) {
+            error!(config = %self.config_path.display(), report = %why, "configuration refused, the old one stays");
+            self.standing.refuses(headline, self.lasting.clock.now());
+            self.lasting.metrics.config_reload("failure", self.lasting.clock.now());
+            followed.refused = Some(why.clone());
+        }
+        Reload::Refused(why)
+    }
+}
+
+/// Warnings of a configuration that serves.
+pub(super) fn warn_of(report: &Report) {
+    for problem in report.problems().iter().filter(|problem| problem.severity() == Severity::Warning) {
+        warn!(key = problem.key(), hint = problem.hint(), "{}", problem.message());
+    }
+}

@@ -1,0 +1,303 @@
+//! Moving all sessions to another store while they are in use: nobody is logged out, and nothing that is written
+//! meanwhile is lost.
+//!
+//! The new store is opened and filled beside the old one, which serves on; what changes meanwhile is noted. At the end
+//! changes wait for a moment, what was noted is carried over once more, and the new store takes the old one's place.
+//! Reads never wait. Whatever fails before that last step changes nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::OwnedMutexGuard;
+use tracing::{info, warn};
+
+use crate::session::file::{File, FileOptions};
+use crate::session::sessions::Store;
+use crate::session::{Error, Found, Memory, SessionId, Sessions, Touch};
+use crate::time::Timestamp;
+
+/// How many sessions are carried over at once.
+const SLICE: usize = 1024;
+/// How many of them are read or sealed before others get the thread.
+pub(super) const AT_ONCE: usize = 64;
+
+/// Where sessions move to.
+pub enum Destination {
+    /// This process, with room for so many.
+    Memory(usize),
+    /// A file that holds no sessions of its own.
+    File(FileOptions),
+}
+
+impl fmt::Display for Destination {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Memory(_) => formatter.write_str("memory"),
+            Self::File(options) => write!(formatter, "{}", options.path.display()),
+        }
+    }
+}
+
+/// A move that has begun: the new store has what the old one had.
+pub struct Move {
+    to: Arc<Store>,
+    place: String,
+    begun: Instant,
+    /// Nobody goes through all sessions meanwhile.
+    round: OwnedMutexGuard<()>,
+}
+
+/// A store that sessions have moved out of.
+pub struct Left(Arc<Store>);
+
+/// What happens to sessions during a move; outside of one, nothing is noted.
+#[derive(Default)]
+pub(super) struct Notes {
+    moving: AtomicBool,
+    noted: Mutex<Noted>,
+}
+
+#[derive(Default)]
+struct Noted {
+    changed: BTreeSet<SessionId>,
+    used: BTreeMap<SessionId, Timestamp>,
+}
+
+impl Notes {
+    /// Session `id` is about to change, or has.
+    pub(super) fn changes(&self, id: SessionId) {
+        if self.moving.load(Ordering::Acquire) {
+            self.noted().changed.insert(id);
+        }
+    }
+
+    /// Session `id` was used.
+    pub(super) fn uses(&self, id: SessionId, now: Timestamp) {
+        if self.moving.load(Ordering::Acquire) {
+            self.noted().used.insert(id, now);
+        }
+    }
+
+    fn take(&self) -> Noted {
+        std::mem::take(&mut *self.noted())
+    }
+
+    fn note(&self, moving: bool) {
+        self.moving.store(moving, Ordering::Release);
+        if !moving {
+            self.take();
+        }
+    }
+
+    // Every change is one call to a collection, so a panic elsewhere leaves it whole.
+    fn noted(&self) -> MutexGuard<'_, Noted> {
+        self.noted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Sessions {
+    /// Opens the store at `to` and fills it beside the one that serves, which may take a while.
+    ///
+    /// # Errors
+    /// Why not, for the operator; then nothing has changed.
+    pub async fn begin_move(&self, to: Destination) -> Result<Move, String> {
+        let (begun, place) = (Instant::now(), to.to_string());
+        let round = Arc::clone(&self.rounds).lock_owned().await;
+        info!(to = place, sessions = self.count(), "sessions move to another store");
+        let to = Arc::new(match to {
+            Destination::Memory(capacity) => Store::Memory(Memory::new(capacity)),
+            Destination::File(options) => {
+                Store::File(File::open(options, self.hooks.clone(), Arc::clone(&self.metrics)))
+            }
+        });
+        let opened = match &*to {
+            Store::Memory(_) => Ok(0),
+            Store::File(file) => file.opened().await,
+        };
+        let why = match opened {
+            Ok(0) => None,
+            Ok(held) => {
+                to.close().await;
+                Some(format!("it holds {held} of an earlier time: restart to go on with those, or move it away"))
+            }
+            Err(why) => Some(why),
+        };
+        if let Some(why) = why {
+            self.show(&to);
+            return Err(format!("sessions cannot move to {place}: {why}"));
+        }
+        let moving = Move { to, place, begun, round };
+        match self.fill(&moving.to).await {
+            Ok(()) => Ok(moving),
+            Err(error) => Err(self.failed(moving, error).await),
+        }
+    }
+
+    async fn fill(&self, to: &Store) -> Result<(), Error> {
+        {
+            // Whoever began to change something before it would be noted is waited for.
+            let _all = self.changes.write().await;
+            self.notes.note(true);
+        }
+        let from = self.store.load_full();
+        from.settled().await?;
+        let ids = from.ids().await?;
+        for slice in ids.chunks(SLICE) {
+            carry(&from, to, slice.to_vec()).await?;
+        }
+        Ok(())
+    }
+
+    /// Puts the new store in the old one's place.
+    ///
+    /// # Errors
+    /// Why not, for the operator; then nothing has changed.
+    pub async fn finish_move(&self, moving: Move) -> Result<Left, String> {
+        let all = self.changes.write().await;
+        let from = self.store.load_full();
+        if let Err(error) = self.catch_up(&from, &moving.to).await {
+            drop(all);
+            return Err(self.failed(moving, error).await);
+        }
+        let Move { to, place, begun, round } = moving;
+        self.store.store(Arc::clone(&to));
+        drop((all, round));
+        // What was used in the last moment, by whoever had the old store in hand.
+        carry_uses(&to, self.notes.take()).await;
+        self.notes.note(false);
+        let milliseconds = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        info!(to = place, sessions = to.count(), milliseconds, "sessions have moved");
+        Ok(Left(from))
+    }
+
+    async fn catch_up(&self, from: &Store, to: &Store) -> Result<(), Error> {
+        from.settled().await?;
+        let noted = self.notes.take();
+        let changed: Vec<SessionId> = noted.changed.iter().copied().collect();
+        for slice in changed.chunks(SLICE) {
+            carry(from, to, slice.to_vec()).await?;
+        }
+        carry_uses(to, noted).await;
+        Ok(())
+    }
+
+    async fn failed(&self, moving: Move, error: Error) -> String {
+        let why = format!("sessions cannot move to {}: {error}", moving.place);
+        self.abandon_move(moving).await;
+        why
+    }
+
+    /// Gives a move up: everything stays as it was.
+    pub async fn abandon_move(&self, moving: Move) {
+        if moving.to.leave().await.is_err() {
+            warn!(path = moving.place, "what was copied there already stays behind: remove the file");
+        }
+        self.notes.note(false);
+        self.show(&moving.to);
+    }
+
+    /// Empties and closes a store that was left, without an end for anybody.
+    pub async fn forget(&self, Left(left): Left) {
+        if let Err(error) = left.leave().await {
+            warn!(%error, "the store that sessions have moved out of could not be emptied: remove its file");
+        }
+        self.show(&left);
+    }
+
+    /// Shows what is kept now, and of `left` nothing.
+    fn show(&self, left: &Store) {
+        let store = self.store.load();
+        if store.label() != left.label() {
+            self.metrics.forget_store(left.label());
+        }
+        self.metrics.sessions_active(store.label(), store.count());
+    }
+}
+
+impl Store {
+    async fn settled(&self) -> Result<(), Error> {
+        match self {
+            Self::Memory(_) => Ok(()),
+            Self::File(file) => file.settled().await,
+        }
+    }
+
+    async fn ids(&self) -> Result<Vec<SessionId>, Error> {
+        match self {
+            Self::Memory(memory) => Ok(memory.ids()),
+            Self::File(file) => file.ids().await,
+        }
+    }
+
+    async fn fetch(&self, ids: Vec<SessionId>) -> Result<Vec<Found>, Error> {
+        match self {
+            Self::Memory(memory) => {
+                let mut found = Vec::with_capacity(ids.len());
+                for some in ids.chunks(AT_ONCE) {
+                    found.extend(some.iter().filter_map(|id| memory.fetch(*id)));
+                    tokio::task::yield_now().await;
+                }
+                Ok(found)
+            }
+            Self::File(file) => file.fetch(ids).await,
+        }
+    }
+
+    async fn put(&self, ids: Vec<SessionId>, sessions: Vec<Found>) -> Result<(), Error> {
+        match self {
+            Self::Memory(memory) => memory.put(ids, sessions),
+            Self::File(file) => file.put(ids, sessions).await,
+        }
+    }
+
+    async fn leave(&self) -> Result<(), Error> {
+        match self {
+            Self::Memory(_) => Ok(()),
+            Self::File(file) => file.leave().await,
+        }
+    }
+
+    pub(super) async fn close(&self) {
+        match self {
+            Self::Memory(_) => {}
+            Self::File(file) => file.close().await,
+        }
+    }
+}
+
+/// Makes `to` say of `ids` what `from` says.
+async fn carry(from: &Store, to: &Store, ids: Vec<SessionId>) -> Result<(), Error> {
+    let sessions = from.fetch(ids.clone()).await?;
+    to.put(ids, sessions).await
+}
+
+/// Uses are not worth a failure: what one misses is the time since the copy.
+async fn carry_uses(to: &Store, noted: Noted) {
+    for (id, at) in noted.used {
+        match to {
+            Store::Memory(memory) => drop(memory.load(id, Touch::Use, Duration::MAX, at)),
+            Store::File(file) => drop(file.load(id, Duration::MAX, Touch::Use, at).await),
+        }
+    }
+}
+
+impl fmt::Debug for Move {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Move(to {})", self.place)
+    }
+}
+
+impl fmt::Debug for Left {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Left({})", self.0.label())
+    }
+}
+
+impl fmt::Debug for Destination {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Destination({self})")
+    }
+}
