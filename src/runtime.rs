@@ -6,7 +6,7 @@
 
 mod table;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -16,11 +16,11 @@ use tracing::info;
 
 use crate::config::{self, Config, Listen, Mode};
 use crate::handoff::Upstream;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Names};
 use crate::mode::auth_code::{AuthCode, Departures, Limits, Logins, Shared};
 use crate::mode::{Bearer, Route, Rule};
 use crate::provider::{Client, Issuer, Provider, Surroundings, Verifier};
-use crate::session::{Destination, EndHook, FileOptions, Memory, Refresher, Sessions, Streams};
+use crate::session::{Destination, EndHook, FileOptions, Memory, Party, Refresher, Sessions, Streams};
 use crate::time::Clock;
 use crate::web::KeyRing;
 
@@ -102,8 +102,25 @@ impl Lasting {
 
     /// Has the lasting things follow `snapshot`, just before requests meet it.
     pub fn adopt(&self, snapshot: &Snapshot) {
-        self.shared.sessions.adopt(Arc::clone(&snapshot.keys), snapshot.config.sessions.max_sessions);
+        let Shared { sessions, streams, .. } = &self.shared;
+        sessions.adopt(Arc::clone(&snapshot.keys), snapshot.config.sessions.max_sessions);
+        sessions.serve(parties(&snapshot.config), self.clock.now());
+        streams.cut_unserved(sessions);
     }
+}
+
+/// Whom sessions can belong to.
+fn parties(config: &Config) -> BTreeSet<Party> {
+    let mut parties = BTreeSet::new();
+    for route in config.routes.values() {
+        let Mode::AuthCode(mode) = &route.mode else { continue };
+        parties.extend(mode.clients.iter().map(|client| Party {
+            route: route.name.clone(),
+            issuer: client.provider.issuer.clone(),
+            client_id: client.client_id.clone(),
+        }));
+    }
+    parties
 }
 
 /// The pointer that a reload swaps: a request loads it once.
@@ -194,6 +211,17 @@ impl Snapshot {
     #[must_use]
     pub fn verdicts(&self, name: &str) -> Option<&Table> {
         self.verdicts.get(&config::Name::parse(name)?)
+    }
+
+    /// The names that series may have.
+    #[must_use]
+    pub fn names(&self) -> Names {
+        let routes = || self.config.routes.values();
+        Names {
+            routes: routes().map(|route| route.name.to_string()).collect(),
+            providers: self.providers.iter().map(|provider| provider.config().name.to_string()).collect(),
+            upstreams: routes().flat_map(|route| route.upstreams()).map(|upstream| upstream.name.to_string()).collect(),
+        }
     }
 
     /// The running providers.

@@ -1,5 +1,7 @@
 //! The list of everything exported: one line per family.
 
+use std::collections::BTreeSet;
+
 use prometheus::proto::MetricFamily;
 use prometheus::{Gauge, Histogram, IntCounter, IntGauge};
 
@@ -41,9 +43,15 @@ macro_rules! families {
                 [$(self.$field.collect(),)*].into_iter().flatten().collect()
             }
 
+            /// Takes out every series, of any family, whose value of `label` is none of `values`; the empty one, for
+            /// what belongs nowhere, stays.
+            pub(super) fn keep(&self, label: &str, values: &BTreeSet<String>) {
+                $(self.$field.keep(label, |value| value.is_empty() || values.contains(value));)*
+            }
+
             /// Takes out every series, of any family, whose value of `label` is `value`.
             pub(super) fn forget(&self, label: &str, value: &str) {
-                $(self.$field.forget(label, value);)*
+                $(self.$field.keep(label, |held| held != value);)*
             }
         }
     };

@@ -95,11 +95,11 @@ impl<M: Series, const N: usize> Family<M, N> {
         }
     }
 
-    /// Takes out every series whose value of `label` is `value`. Handles that are still held count on, unseen.
-    pub(super) fn forget(&self, label: &str, value: &str) {
+    /// Takes out every series whose value of `label` is not to `stay`. Handles that are still held count on, unseen.
+    pub(super) fn keep(&self, label: &str, stay: impl Fn(&str) -> bool) {
         let Some(at) = self.head.labels.iter().position(|name| *name == label) else { return };
         let mut series = self.series.write().unwrap_or_else(PoisonError::into_inner);
-        series.retain(|(values, _)| values.get(at).is_none_or(|held| **held != *value));
+        series.retain(|(values, _)| values.get(at).is_none_or(|held| stay(held)));
     }
 
     /// The family for the encoder; `None` while it has no series.
@@ -155,12 +155,12 @@ mod tests {
         let held = family.with(["gone", "x"]);
         held.inc();
         family.with(["stays", "gone"]).inc();
-        family.forget("a", "gone");
+        family.keep("a", |value| value != "gone");
         held.inc();
         let collected = family.collect().unwrap();
         assert_eq!(collected.get_metric().len(), 1);
         assert_eq!(family.with(["gone", "x"]).get(), 0);
-        family.forget("no such label", "gone");
+        family.keep("no such label", |_| false);
         assert_eq!(family.collect().unwrap().get_metric().len(), 2);
     }
 

@@ -4,7 +4,7 @@ mod families;
 mod family;
 mod handle;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -26,6 +26,17 @@ pub struct Metrics {
     process: ProcessCollector,
     routes: Mutex<HashMap<Box<str>, RouteMetrics>>,
     upstreams: Mutex<HashMap<Box<str>, UpstreamMetrics>>,
+}
+
+/// The names in a configuration, which are label values.
+#[derive(Clone, Debug, Default)]
+pub struct Names {
+    /// Routes.
+    pub routes: BTreeSet<String>,
+    /// Providers.
+    pub providers: BTreeSet<String>,
+    /// Upstreams.
+    pub upstreams: BTreeSet<String>,
 }
 
 impl fmt::Debug for Metrics {
@@ -76,27 +87,28 @@ impl Metrics {
         entry.or_insert_with(|| UpstreamMetrics::new(Arc::clone(&self.families), upstream)).clone()
     }
 
-    /// Takes out all series of a route that left the config. Requests still on their way count into the void.
-    pub fn forget_route(&self, route: &str) {
+    /// Takes out all series of routes, providers and upstreams that are not among `names`. Requests of a route or to an
+    /// upstream that are still on their way count into the void.
+    pub fn keep_only(&self, names: &Names) {
         let mut routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(handle) = routes.remove(route) {
-            handle.forget();
-        }
-        self.families.forget("route", route);
-    }
-
-    /// Takes out all series of an upstream that left the config.
-    pub fn forget_upstream(&self, upstream: &str) {
+        routes.retain(|name, handle| {
+            let stays = names.routes.contains(&**name);
+            if !stays {
+                handle.forget();
+            }
+            stays
+        });
         let mut upstreams = self.upstreams.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(handle) = upstreams.remove(upstream) {
-            handle.forget();
-        }
-        self.families.forget("upstream", upstream);
-    }
-
-    /// Takes out all series of a provider that left the config.
-    pub fn forget_provider(&self, provider: &str) {
-        self.families.forget("provider", provider);
+        upstreams.retain(|name, handle| {
+            let stays = names.upstreams.contains(&**name);
+            if !stays {
+                handle.forget();
+            }
+            stays
+        });
+        self.families.keep("route", &names.routes);
+        self.families.keep("upstream", &names.upstreams);
+        self.families.keep("provider", &names.providers);
     }
 
     /// Takes out all series of a session store that was left.
@@ -260,9 +272,7 @@ mod tests {
         touch_all(&metrics);
         let (route, upstream) = (metrics.route("web"), metrics.upstream("api"));
         let guard = route.in_flight();
-        metrics.forget_route("web");
-        metrics.forget_upstream("api");
-        metrics.forget_provider("corp");
+        metrics.keep_only(&Names::default());
         route.observe("proxy", StatusCode::OK, 0.1);
         route.observe("proxy", StatusCode::NOT_FOUND, 0.1);
         upstream.observe(UpstreamResult::Timeout, 60.0);

@@ -75,7 +75,12 @@ impl House {
             return Reload::Unchanged;
         }
         let config = Arc::new(loaded.config);
-        match self.apply(&config).await {
+        let mut listeners = self.listeners.lock().await;
+        let applied = self.apply(&config, &mut listeners).await;
+        // The series of what is gone go; so do those of an edit that was built and could not be bound.
+        self.lasting.metrics.keep_only(&self.current.load().names());
+        drop(listeners);
+        match applied {
             Ok(()) => {
                 followed.serving = fingerprint;
                 followed.refused = None;
@@ -108,7 +113,7 @@ impl House {
         config::load(&self.config_path, &config::System).map_err(|report| report.render(Severity::Error, false))
     }
 
-    async fn apply(&self, config: &Arc<config::Config>) -> Result<(), String> {
+    async fn apply(&self, config: &Arc<config::Config>, listeners: &mut Listeners) -> Result<(), String> {
         let before = self.current.load();
         let snapshot = Snapshot::build(Arc::clone(config), Some(&before), &self.lasting)?;
         let sessions = &self.lasting.shared.sessions;
@@ -116,7 +121,6 @@ impl House {
             Some(to) => Some(sessions.begin_move(to).await?),
             None => None,
         };
-        let mut listeners = self.listeners.lock().await;
         let prepared = match listeners.prepare(&snapshot).await {
             Ok(prepared) => prepared,
             Err((listen, error)) => {
@@ -141,29 +145,29 @@ impl House {
         self.current.publish(snapshot);
         listeners.commit(prepared);
         (self.apply_log)(&config.log);
-        self.forget(&before.config, config);
         if let Some(left) = left {
             sessions.forget(left).await;
         }
         Ok(())
     }
 
-    /// Removes the series of what is gone.
-    fn forget(&self, before: &config::Config, after: &config::Config) {
-        let metrics = &self.lasting.metrics;
-        for name in before.routes.keys().filter(|name| !after.routes.contains_key(*name)) {
-            metrics.forget_route(name.as_str());
+    /// Clears away sessions whose time is over, and what they leave in the metrics.
+    pub(super) async fn sweep(&self) {
+        let Lasting { shared, clock, metrics, .. } = &self.lasting;
+        let idle_timeout = self.current.load().config.sessions.idle_timeout;
+        match shared.sessions.sweep(idle_timeout, clock.now()).await {
+            Ok(0) => {}
+            Ok(ended) => info!(ended, "sessions expired"),
+            Err(error) => warn!(%error, "sessions were not swept"),
         }
-        for name in before.providers.keys().filter(|name| !after.providers.contains_key(*name)) {
-            metrics.forget_provider(name.as_str());
+        match shared.sessions.end_unserved(clock.now()).await {
+            Ok(0) => {}
+            Ok(ended) => info!(ended, "sessions ended that no route has taken for ten minutes"),
+            Err(error) => warn!(%error, "sessions of routes that are gone were not deleted"),
         }
-        let names = |config: &config::Config| -> BTreeSet<String> {
-            let upstreams = config.routes.values().flat_map(|route| route.upstreams());
-            upstreams.map(|upstream| upstream.name.to_string()).collect()
-        };
-        for name in names(before).difference(&names(after)) {
-            metrics.forget_upstream(name);
-        }
+        // What ended may have been counted under a name that is gone. Not while a reload makes new ones.
+        let _still = self.listeners.lock().await;
+        metrics.keep_only(&self.current.load().names());
     }
 
     /// Says once why an edit does not serve: in a line where operators look, and whole in the log.

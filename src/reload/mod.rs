@@ -136,6 +136,11 @@ impl Sidecar {
         &self.house.lasting
     }
 
+    /// Clears away what is over. A loop does so every minute; tests that move the clock do not wait for it.
+    pub async fn sweep(&self) {
+        self.house.sweep().await;
+    }
+
     /// Stops accepting, lets requests in flight finish within `drain_timeout`, then the work they left behind.
     pub async fn shutdown(self) {
         let drain = self.house.current.load().config.server.drain_timeout;
@@ -208,18 +213,12 @@ async fn heard(signal: Option<&mut Signal>) {
     }
 }
 
-/// Clears ended sessions away.
+/// Clears away what is over, every minute.
 async fn sweep(house: Arc<House>) {
     loop {
         tokio::select! {
-            () = tokio::time::sleep(SWEEP) => {}
+            () = tokio::time::sleep(SWEEP) => house.sweep().await,
             () = house.stop.cancelled() => return,
-        }
-        let idle_timeout = house.current.load().config.sessions.idle_timeout;
-        match house.lasting.shared.sessions.sweep(idle_timeout, house.lasting.clock.now()).await {
-            Ok(0) => {}
-            Ok(ended) => info!(ended, "sessions expired"),
-            Err(error) => warn!(%error, "sessions were not swept"),
         }
     }
 }

@@ -216,7 +216,7 @@ impl Memory {
         self.shards.read(id)?.kept.get(&id).and_then(|kept| kept.session(id))
     }
 
-    fn take(&self, id: SessionId) -> Option<Arc<Session>> {
+    pub(super) fn take(&self, id: SessionId) -> Option<Arc<Session>> {
         self.take_if(id, |_| true)
     }
 

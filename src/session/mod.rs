@@ -11,6 +11,7 @@ mod moving;
 mod place;
 mod record;
 mod refresh;
+mod served;
 mod sessions;
 mod shards;
 mod streams;
@@ -27,6 +28,7 @@ pub use memory::Memory;
 pub use moving::{Destination, Left, Move};
 pub use place::make_key;
 pub use refresh::{Cause, Freshness, Refresher};
+pub use served::Party;
 pub use sessions::Sessions;
 pub use streams::{Member, Stream, Streams};
 pub use version::{Binding, Profile, Session, Tokens, claim};
@@ -63,6 +65,8 @@ pub enum EndKind {
     Replaced,
     /// The store was full.
     Evicted,
+    /// The configuration had no place for it any more, for ten minutes.
+    Unserved,
 }
 
 impl EndKind {
@@ -71,7 +75,7 @@ impl EndKind {
     pub const fn is_told(self) -> bool {
         match self {
             Self::Local | Self::RpInitiated | Self::RefreshFailed => true,
-            Self::Expired | Self::Replaced | Self::Evicted => false,
+            Self::Expired | Self::Replaced | Self::Evicted | Self::Unserved => false,
         }
     }
 
@@ -85,6 +89,7 @@ impl EndKind {
             Self::RefreshFailed => "refresh_failed",
             Self::Replaced => "replaced",
             Self::Evicted => "evicted",
+            Self::Unserved => "unserved",
         }
     }
 }

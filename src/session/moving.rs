@@ -225,14 +225,14 @@ impl Store {
         }
     }
 
-    async fn ids(&self) -> Result<Vec<SessionId>, Error> {
+    pub(super) async fn ids(&self) -> Result<Vec<SessionId>, Error> {
         match self {
             Self::Memory(memory) => Ok(memory.ids()),
             Self::File(file) => file.ids().await,
         }
     }
 
-    async fn fetch(&self, ids: Vec<SessionId>) -> Result<Vec<Found>, Error> {
+    pub(super) async fn fetch(&self, ids: Vec<SessionId>) -> Result<Vec<Found>, Error> {
         match self {
             Self::Memory(memory) => {
                 let mut found = Vec::with_capacity(ids.len());

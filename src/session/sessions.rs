@@ -10,6 +10,7 @@ use tokio::sync::{RwLock, RwLockReadGuard};
 use crate::metrics::Metrics;
 use crate::session::file::{File, FileOptions};
 use crate::session::moving::Notes;
+use crate::session::served::Served;
 use crate::session::{
     EndHook, EndKind, Error, Found, Journal, Memory, Selector, Session, SessionId, State, Swap, Touch,
 };
@@ -63,6 +64,7 @@ pub struct Sessions {
     /// Held by what goes through all sessions, and by a move from its begin to its end.
     pub(super) rounds: Arc<tokio::sync::Mutex<()>>,
     pub(super) notes: Arc<Notes>,
+    pub(super) served: Served,
     pub(super) hooks: Hooks,
     pub(super) metrics: Arc<Metrics>,
 }
@@ -93,7 +95,15 @@ impl Sessions {
         hooks.insert(0, Arc::new(move |session, _| noted.changes(session.id)));
         let hooks = Hooks::new(hooks);
         let store = ArcSwap::from_pointee(store(hooks.clone()));
-        Self { store, changes: RwLock::default(), rounds: Arc::default(), notes, hooks, metrics }
+        Self {
+            store,
+            changes: RwLock::default(),
+            rounds: Arc::default(),
+            notes,
+            served: Served::default(),
+            hooks,
+            metrics,
+        }
     }
 
     /// The store, for a change of session `id`. It stays the store until the guard is dropped.
@@ -270,13 +280,13 @@ impl Sessions {
         store.close().await;
     }
 
-    fn ended(&self, sessions: &[Arc<Session>], kind: EndKind) {
+    pub(super) fn ended(&self, sessions: &[Arc<Session>], kind: EndKind) {
         for session in sessions {
             self.hooks.ended(session, kind);
         }
     }
 
-    fn done(&self, store: &Store, operation: &'static str, begun: Instant) {
+    pub(super) fn done(&self, store: &Store, operation: &'static str, begun: Instant) {
         self.metrics.store_operation(store.label(), operation, begun.elapsed().as_secs_f64());
         if operation != "load" && operation != "replace" {
             self.metrics.sessions_active(store.label(), store.count());

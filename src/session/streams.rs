@@ -14,7 +14,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tokio_util::task::TaskTracker;
 
 use crate::metrics::StreamKind;
-use crate::session::{Error, Found, SessionId, Sessions, Touch};
+use crate::session::{Binding, Error, Found, SessionId, Sessions, Touch};
 use crate::time::Timestamp;
 
 /// What a client says on a stream is noted as use of its session at most this often.
@@ -58,6 +58,8 @@ struct Entry {
     used_at: Timestamp,
     /// When the session is over if it is not used again; meaningless without one.
     ends_at: Timestamp,
+    /// What the session belongs to, once that is known.
+    binding: Option<Arc<Binding>>,
 }
 
 /// One open stream. Dropping it says that it has ended.
@@ -92,7 +94,8 @@ impl Streams {
         let found = member.sessions.load(member.session, member.idle_timeout, Touch::Look, member.now).await?;
         let Some(found) = found else { return Ok(None) };
         self.note(&found, member.idle_timeout);
-        Ok(Some(stream))
+        // And only now would a reload that takes its route away.
+        Ok(member.sessions.is_served(&found.session.binding).then_some(stream))
     }
 
     fn enter(self: &Arc<Self>, kind: StreamKind, session: Option<SessionId>) -> Stream {
@@ -106,7 +109,7 @@ impl Streams {
         let (used_at, ends_at) = (Timestamp::default(), Timestamp::from_unix(i64::MAX));
         register
             .open
-            .insert(key, Entry { kind, cut: cut.clone(), spoke: Arc::clone(&spoke), used_at, ends_at });
+            .insert(key, Entry { kind, cut: cut.clone(), spoke: Arc::clone(&spoke), used_at, ends_at, binding: None });
         Stream { streams: Arc::clone(self), key, cut, spoke }
     }
 
@@ -114,6 +117,15 @@ impl Streams {
     pub fn cut(&self, session: SessionId) {
         for entry in self.register().open.range(keys_of(session)).map(|(_, entry)| entry) {
             entry.cut.cancel();
+        }
+    }
+
+    /// Ends all streams of sessions that nobody is there for any more.
+    pub fn cut_unserved(&self, sessions: &Sessions) {
+        for entry in self.register().open.values() {
+            if entry.binding.as_ref().is_some_and(|binding| !sessions.is_served(binding)) {
+                entry.cut.cancel();
+            }
         }
     }
 
@@ -160,6 +172,7 @@ impl Streams {
             (found.last_used_at, found.session.expires_at.min(found.last_used_at.plus(idle_timeout)));
         for entry in self.register().open.range_mut(keys_of(found.session.id)).map(|(_, entry)| entry) {
             (entry.used_at, entry.ends_at) = (used_at, ends_at);
+            entry.binding.get_or_insert_with(|| Arc::clone(&found.session.binding));
         }
     }
 

@@ -46,6 +46,7 @@ mod store;
 mod strangers;
 mod streams;
 mod uploads;
+mod vanished;
 mod verdict;
 mod ways_on;
 mod websocket;

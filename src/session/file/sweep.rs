@@ -42,6 +42,27 @@ impl File {
     }
 }
 
+impl File {
+    /// Ends these sessions; answers how many there were still.
+    pub(in crate::session) async fn end_these(&self, ids: Vec<SessionId>, kind: EndKind) -> Result<usize, Error> {
+        let mut ended = 0;
+        for some in ids.chunks(ENDED_AT_ONCE) {
+            let (some, shared) = (some.to_vec(), Arc::clone(&self.shared));
+            let end = move |tables: &mut Tables<'_>| {
+                let mut gone = Vec::with_capacity(some.len());
+                for id in some {
+                    if let Some(sealed) = tables.take(id)? {
+                        gone.push(shared.gone(id, &sealed));
+                    }
+                }
+                Ok(gone)
+            };
+            ended += self.take_out(end, kind).await?.len();
+        }
+        Ok(ended)
+    }
+}
+
 /// The sessions in the slice behind `after` that are over, and where the next slice begins.
 fn over(
     shared: &Shared,

@@ -139,7 +139,12 @@ impl Browser {
 
     /// The cookies of the app's host.
     pub fn cookies(&self) -> Vec<super::jar::Cookie> {
-        self.jar.lock().unwrap().of(self.around.home.host_str().unwrap(), self.now())
+        self.cookies_of(self.around.home.host_str().unwrap())
+    }
+
+    /// The same of another host.
+    pub fn cookies_of(&self, host: &str) -> Vec<super::jar::Cookie> {
+        self.jar.lock().unwrap().of(host, self.now())
     }
 
     /// Puts a cookie into the jar as if the app's host had set it.

@@ -43,7 +43,10 @@ pub struct Live {
 
 /// The cookies of a browser, as a header.
 pub fn cookie(browser: &Browser) -> String {
-    let cookies = browser.cookies();
+    joined(browser.cookies())
+}
+
+fn joined(cookies: Vec<super::jar::Cookie>) -> String {
     let pairs: Vec<String> = cookies.iter().map(|cookie| format!("{}={}", cookie.name, cookie.value)).collect();
     pairs.join("; ")
 }
@@ -51,12 +54,17 @@ pub fn cookie(browser: &Browser) -> String {
 impl Live {
     /// Fetches `path` as a script of the app would.
     pub async fn get(world: &World, browser: &Browser, path: &str) -> Self {
+        Self::get_at("app.test", world, browser, path).await
+    }
+
+    /// The same at another host.
+    pub async fn get_at(host: &str, world: &World, browser: &Browser, path: &str) -> Self {
         let stream = TcpStream::connect(world.address().await).await.unwrap();
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
         let driver = tokio::spawn(connection);
         let request = Request::get(path)
-            .header("host", "app.test")
-            .header("cookie", cookie(browser))
+            .header("host", host)
+            .header("cookie", joined(browser.cookies_of(host)))
             .header("sec-fetch-site", "same-origin")
             .body(Full::<Bytes>::default())
             .unwrap();

@@ -1,0 +1,194 @@
+//! Which sessions somebody is there for: those of a route, issuer and client that the configuration has. The others are
+//! unusable at once, as no route takes them; they are kept for a while, since an edit may be taken back.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use crate::config::Name;
+use crate::session::sessions::Store;
+use crate::session::{Binding, EndKind, Error, Session, SessionId, Sessions};
+use crate::time::Timestamp;
+
+/// How long sessions wait for their route to be put back.
+const KEPT: Duration = Duration::from_secs(600);
+/// How many sessions are looked at before others get the thread.
+const SLICE: usize = 256;
+
+/// Whom sessions can belong to: a route, an issuer and a client.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Party {
+    /// The route.
+    pub route: Name,
+    /// The issuer.
+    pub issuer: String,
+    /// The client.
+    pub client_id: String,
+}
+
+impl From<&Binding> for Party {
+    fn from(binding: &Binding) -> Self {
+        let Binding { route, issuer, client_id, .. } = binding;
+        Self { route: route.clone(), issuer: issuer.clone(), client_id: client_id.clone() }
+    }
+}
+
+/// The parties of the configuration that serves, and those of earlier ones.
+#[derive(Default)]
+pub(super) struct Served(RwLock<State>);
+
+#[derive(Default)]
+struct State {
+    /// `None` until the first configuration serves: then everybody is let be.
+    parties: Option<BTreeSet<Party>>,
+    /// When those went that were there before and whose sessions are here still.
+    gone: BTreeMap<Party, Timestamp>,
+    /// For sessions in a store that outlived a change of the configuration: when this process came.
+    begun: Timestamp,
+    /// Whether those have been looked for.
+    looked: bool,
+}
+
+impl Served {
+    fn serve(&self, parties: BTreeSet<Party>, now: Timestamp) {
+        let mut state = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        match state.parties.take() {
+            None => state.begun = now,
+            Some(before) => state.gone.extend(before.difference(&parties).map(|party| (party.clone(), now))),
+        }
+        state.gone.retain(|party, _| !parties.contains(party));
+        state.parties = Some(parties);
+    }
+
+    fn has(&self, binding: &Binding) -> bool {
+        self.read(|state| state.parties.as_ref().is_none_or(|parties| parties.contains(&binding.into())))
+    }
+
+    /// Whether nobody has come back for sessions with this binding in time.
+    fn is_over(&self, binding: &Binding, now: Timestamp) -> bool {
+        let party = Party::from(binding);
+        self.read(|state| {
+            let has = state.parties.as_ref().is_none_or(|parties| parties.contains(&party));
+            !has && now >= state.gone.get(&party).unwrap_or(&state.begun).plus(KEPT)
+        })
+    }
+
+    /// Whether there may be such sessions.
+    fn is_due(&self, now: Timestamp) -> bool {
+        let is_due = |at: &Timestamp| now >= at.plus(KEPT);
+        self.read(|state| {
+            let unknown = state.parties.is_some() && !state.looked && is_due(&state.begun);
+            unknown || state.gone.values().any(is_due)
+        })
+    }
+
+    /// All sessions were looked through at `now`.
+    fn looked(&self, now: Timestamp) {
+        let mut state = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        state.looked |= now >= state.begun.plus(KEPT);
+        state.gone.retain(|_, at| now < at.plus(KEPT));
+    }
+
+    fn read<T>(&self, read: impl FnOnce(&State) -> T) -> T {
+        read(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Sessions {
+    /// From now on, somebody is there for sessions of `parties`, and for no others.
+    pub fn serve(&self, parties: BTreeSet<Party>, now: Timestamp) {
+        self.served.serve(parties, now);
+    }
+
+    /// Whether anybody is there for sessions with this binding.
+    #[must_use]
+    pub fn is_served(&self, binding: &Binding) -> bool {
+        self.served.has(binding)
+    }
+
+    /// Ends all sessions that nobody has been there for in ten minutes; called by a background loop.
+    ///
+    /// # Errors
+    /// [`Error`] when the store does not answer; the next call tries again.
+    pub async fn end_unserved(&self, now: Timestamp) -> Result<usize, Error> {
+        if !self.served.is_due(now) {
+            return Ok(0);
+        }
+        let Ok(_round) = self.rounds.try_lock() else { return Ok(0) };
+        let (begun, store) = (Instant::now(), self.store.load_full());
+        let mut ended = 0;
+        for slice in store.ids().await?.chunks(SLICE) {
+            let sessions = store.fetch(slice.to_vec()).await?.into_iter().map(|found| found.session);
+            let over = sessions.filter(|session| self.served.is_over(&session.binding, now));
+            ended += self.end_these(&store, over.collect()).await?;
+        }
+        self.served.looked(now);
+        self.done(&store, "sweep", begun);
+        Ok(ended)
+    }
+
+    async fn end_these(&self, store: &Store, over: Vec<Arc<Session>>) -> Result<usize, Error> {
+        if over.is_empty() {
+            return Ok(0);
+        }
+        let ids: Vec<SessionId> = over.iter().map(|session| session.id).collect();
+        match store {
+            Store::Memory(memory) => {
+                let ended = ids.into_iter().filter_map(|id| memory.take(id)).collect::<Vec<_>>();
+                self.ended(&ended, EndKind::Unserved);
+                Ok(ended.len())
+            }
+            Store::File(file) => file.end_these(ids, EndKind::Unserved).await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn binding(route: &str, client: &str) -> Binding {
+        let name = |text| Name::parse(text).unwrap();
+        let issuer = "https://id.example".to_owned();
+        Binding { route: name(route), provider: name("corp"), issuer, client_id: client.to_owned() }
+    }
+
+    fn parties(names: &[&str]) -> BTreeSet<Party> {
+        names.iter().map(|name| Party::from(&binding(name, "web"))).collect()
+    }
+
+    const fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_unix(1_700_000_000 + seconds)
+    }
+
+    #[test]
+    fn cf_11_a_party_that_comes_back_in_time_was_never_away() {
+        let served = Served::default();
+        served.serve(parties(&["web", "wiki"]), at(0));
+        served.serve(parties(&["web"]), at(100));
+        assert!(served.has(&binding("web", "web")) && !served.has(&binding("wiki", "web")));
+        assert!(!served.has(&binding("web", "other")), "a new client is somebody else");
+        assert!(!served.is_over(&binding("wiki", "web"), at(699)) && served.is_over(&binding("wiki", "web"), at(700)));
+        served.serve(parties(&["web", "wiki"]), at(699));
+        served.serve(parties(&["web"]), at(800));
+        assert!(!served.is_over(&binding("wiki", "web"), at(1_399)), "the ten minutes begin anew");
+        assert!(served.is_over(&binding("wiki", "web"), at(1_400)));
+    }
+
+    #[test]
+    fn cf_11_sessions_are_looked_through_only_when_somebody_has_gone() {
+        let served = Served::default();
+        assert!(!served.is_due(at(9_999)) && !served.is_over(&binding("wiki", "web"), at(9_999)));
+        served.serve(parties(&["web"]), at(0));
+        assert!(!served.is_due(at(599)));
+        assert!(served.is_due(at(600)), "a store may have sessions of an earlier time");
+        assert!(served.is_over(&binding("wiki", "web"), at(600)));
+        served.looked(at(600));
+        assert!(!served.is_due(at(9_999)));
+        served.serve(parties(&["wiki"]), at(1_000));
+        served.serve(parties(&["wiki"]), at(1_300));
+        assert!(!served.is_due(at(1_599)) && served.is_due(at(1_600)), "another reload delays nothing");
+        served.looked(at(1_600));
+        assert!(!served.is_due(at(9_999)));
+    }
+}
