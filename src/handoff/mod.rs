@@ -149,20 +149,27 @@ impl Upstream {
     ) -> impl Future<Output = Result<Response<Body>, Refusal>> + Send {
         let max_body = passage.max_body;
         // Before there is a future, so that it has to hold neither the passage nor the client's head.
-        let prepared = self.prepare(request, passage);
+        let prepared = self.prepare(request, passage).map(Box::new);
         async move {
-            let (head, body, terms) = prepared?;
+            let (head, body, terms) = *prepared?;
             let started = Instant::now();
+            // Room for the rarer ways is made when they are taken: every request carries what stands here.
             let answered = if body.is_end_stream() {
                 self.send_bodiless(head, started).await.map(|response| (response, None))
             } else {
-                self.send_with_body(head, body, max_body).await
+                Box::pin(self.send_with_body(head, body, max_body)).await
             };
             let seconds = started.elapsed().as_secs_f64();
             match answered {
                 Ok((response, stopped)) => {
                     self.metrics.observe(UpstreamResult::Answered(response.status()), seconds);
-                    self.answer(response, stopped, terms).await
+                    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                        return Box::pin(self.switch(response, terms)).await;
+                    }
+                    match kind(response.headers(), response.body()) {
+                        Some(kind) => Box::pin(self.stream(kind, response, stopped, terms)).await,
+                        None => self.answer(response, None, stopped, terms.replace_cors),
+                    }
                 }
                 Err(failure) => {
                     self.metrics.observe(failure.result(), seconds);
@@ -189,17 +196,23 @@ impl Upstream {
 
     /// Sends a request without a body, a second time if it is safe to repeat and the connection broke before an
     /// answer: an upstream may close an idle connection in the very moment in which we use it.
-    async fn send_bodiless(&self, head: Parts, started: Instant) -> Result<Response<Incoming>, Failure> {
+    fn send_bodiless(
+        &self,
+        head: Parts,
+        started: Instant,
+    ) -> impl Future<Output = Result<Response<Incoming>, Failure>> + Send {
         let deadline = started + self.config.response_timeout;
-        let mut again = matches!(head.method, Method::GET | Method::HEAD).then(|| head.clone());
+        let mut again = matches!(head.method, Method::GET | Method::HEAD).then(|| Box::new(head.clone()));
         let mut sending = self.client.request(Request::from_parts(head, Body::Empty));
-        loop {
-            match wait::until(deadline, sending).await {
-                Err(Failure::Broken(error)) => match again.take() {
-                    Some(head) => sending = self.client.request(Request::from_parts(head, Body::Empty)),
-                    None => return Err(Failure::Broken(error)),
-                },
-                answered => return answered,
+        async move {
+            loop {
+                match wait::until(deadline, sending).await {
+                    Err(Failure::Broken(error)) => match again.take() {
+                        Some(head) => sending = self.client.request(Request::from_parts(*head, Body::Empty)),
+                        None => return Err(Failure::Broken(error)),
+                    },
+                    answered => return answered,
+                }
             }
         }
     }
@@ -218,24 +231,28 @@ impl Upstream {
         Ok((response, stopped))
     }
 
-    async fn answer(
+    /// An answer without a foreseeable end, which ends with the session of the caller at the latest.
+    async fn stream(
         &self,
+        kind: StreamKind,
         response: Response<Incoming>,
         stopped: Option<Stopped>,
         terms: Terms,
     ) -> Result<Response<Body>, Refusal> {
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            return self.switch(response, terms).await;
-        }
+        let stream = self.open(kind, terms.member.as_ref()).await?;
+        let open = Open::new(stream, self.metrics.stream(kind));
+        self.answer(response, Some(open), stopped, terms.replace_cors)
+    }
+
+    fn answer(
+        &self,
+        response: Response<Incoming>,
+        open: Option<Open>,
+        stopped: Option<Stopped>,
+        replace_cors: bool,
+    ) -> Result<Response<Body>, Refusal> {
         let (mut head, body) = response.into_parts();
-        response::rewrite(&mut head, terms.replace_cors)?;
-        let open = match kind(&head.headers, &body) {
-            Some(kind) => {
-                let stream = self.open(kind, terms.member.as_ref()).await?;
-                Some(Open::new(stream, self.metrics.stream(kind)))
-            }
-            None => None,
-        };
+        response::rewrite(&mut head, replace_cors)?;
         let body = Download::wrap(body.into(), self.config.idle_timeout, open, stopped);
         Ok(Response::from_parts(head, body))
     }

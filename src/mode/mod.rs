@@ -229,22 +229,19 @@ impl Route {
     }
 }
 
+/// What a route makes of a request.
+pub type Served = Pin<Box<dyn Future<Output = Result<Response<Body>, Refusal>> + Send>>;
+
 /// A request for a route: all but its body can be shared by reference.
 impl Service<(Call, Body)> for Route {
     type Response = Response<Body>;
     type Error = Refusal;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Refusal>> + Send>>;
+    type Future = Served;
 
-    fn call(&self, (call, body): (Call, Body)) -> Self::Future {
+    fn call(&self, (call, body): (Call, Body)) -> Served {
         match self {
-            Self::AuthCode(route) => {
-                let route = Arc::clone(route);
-                Box::pin(async move { route.serve(call, body).await })
-            }
-            Self::Bearer(route) => {
-                let route = Arc::clone(route);
-                Box::pin(async move { route.serve(call, body).await })
-            }
+            Self::AuthCode(route) => route.serve(call, body),
+            Self::Bearer(route) => route.serve(call, body),
         }
     }
 }

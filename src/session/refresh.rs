@@ -98,6 +98,12 @@ impl Refresher {
         if !is_due(&session, now) {
             return Freshness::Fresh(session);
         }
+        // Once in minutes for a session; a future that is part of every request should not have room for it.
+        Box::pin(self.refreshed(session, client, now)).await
+    }
+
+    /// [`fresh`](Self::fresh), for a session whose token is due.
+    async fn refreshed(&self, session: Arc<Session>, client: &Client, now: Timestamp) -> Freshness {
         let alive = now < session.tokens.access_expires_at;
         if session.tokens.refresh.is_none() {
             return if alive { Freshness::Fresh(session) } else { Freshness::Stale(session, Cause::NoRefreshToken) };

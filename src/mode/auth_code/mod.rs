@@ -22,7 +22,7 @@ use tokio_util::task::TaskTracker;
 use crate::config;
 use crate::error::{Reason, Refusal};
 use crate::metrics::Metrics;
-use crate::mode::{Call, Endpoint, Place, Rule, Verdict};
+use crate::mode::{Call, Endpoint, Place, Rule, Served, Verdict};
 use crate::provider::Client;
 use crate::session::{Binding, Found, Refresher, SessionId, Sessions, Streams, Touch};
 use crate::web::{Body, CookieJar, CookieName, CrossSite, KeyRing};
@@ -138,15 +138,13 @@ impl AuthCode {
         self.sites.get(site).map(|site| site.login_url.as_str())
     }
 
-    /// Serves one request.
-    ///
-    /// # Errors
-    /// A [`Refusal`] for everything that is not served.
-    pub async fn serve(&self, call: Call, body: Body) -> Result<Response<Body>, Refusal> {
+    /// Serves one request: a [`Refusal`] for everything that is not served.
+    #[must_use]
+    pub fn serve(self: &Arc<Self>, call: Call, body: Body) -> Served {
+        let route = Arc::clone(self);
         match call.place {
-            Place::Rule(index) => self.pass(call, body, index).await,
-            // Rare beside the calls that pass, and much larger: its room is made only when it is needed.
-            Place::Endpoint(endpoint) => Box::pin(self.endpoint(call, body, endpoint)).await,
+            Place::Rule(index) => Box::pin(route.pass(call, body, index)),
+            Place::Endpoint(endpoint) => Box::pin(async move { route.endpoint(call, body, endpoint).await }),
         }
     }
 

@@ -15,7 +15,7 @@ use http::{HeaderValue, Response};
 use crate::config;
 use crate::error::{Reason, Refusal};
 use crate::metrics::RouteMetrics;
-use crate::mode::{Call, Endpoint, Place, Rule, Verdict, rules};
+use crate::mode::{Call, Endpoint, Place, Rule, Served, Verdict, rules};
 use crate::provider::{Client, Verifier};
 use crate::web::Body;
 
@@ -76,16 +76,21 @@ impl Bearer {
         &self.config
     }
 
-    /// Serves one request.
-    ///
-    /// # Errors
-    /// A [`Refusal`] for everything that is not served.
-    pub async fn serve(&self, call: Call, body: Body) -> Result<Response<Body>, Refusal> {
+    /// Serves one request: a [`Refusal`] for everything that is not served.
+    #[must_use]
+    pub fn serve(self: &Arc<Self>, call: Call, body: Body) -> Served {
+        let route = Arc::clone(self);
         match call.place {
-            Place::Rule(index) => self.pass(call, body, index).await,
-            Place::Endpoint(Endpoint::LoginStart) => self.login_start(&call).await,
-            Place::Endpoint(Endpoint::ProtectedResource) => self.protected_resource(&call),
-            Place::Endpoint(_) => Err(Reason::NotFound.into()),
+            Place::Rule(index) => Box::pin(route.pass(call, body, index)),
+            Place::Endpoint(endpoint) => Box::pin(async move { route.endpoint(&call, endpoint).await }),
+        }
+    }
+
+    async fn endpoint(&self, call: &Call, endpoint: Endpoint) -> Result<Response<Body>, Refusal> {
+        match endpoint {
+            Endpoint::LoginStart => self.login_start(call).await,
+            Endpoint::ProtectedResource => self.protected_resource(call),
+            _ => Err(Reason::NotFound.into()),
         }
     }
 

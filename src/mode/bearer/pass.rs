@@ -23,7 +23,7 @@ const TELL_EVERY: i64 = 60;
 
 impl Bearer {
     /// Serves a request under the path rule `index`.
-    pub(super) async fn pass(&self, call: Call, body: Body, index: usize) -> Result<Response<Body>, Refusal> {
+    pub(super) async fn pass(self: Arc<Self>, call: Call, body: Body, index: usize) -> Result<Response<Body>, Refusal> {
         let rule = self.rules.get(index).ok_or_else(|| Refusal::new(Reason::NotFound))?;
         let upstream =
             rule.upstream.as_ref().ok_or_else(|| Refusal::new(Reason::NotFound).because("no upstream here"))?;
