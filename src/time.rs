@@ -58,6 +58,12 @@ impl fmt::Display for Timestamp {
     }
 }
 
+/// How long ago the system's clock, which stamps files too, said `stamp`; zero when that is still to come.
+#[must_use]
+pub fn age(stamp: SystemTime) -> Duration {
+    stamp.elapsed().unwrap_or_default()
+}
+
 /// The system clock, and an offset that only tests set.
 #[derive(Clone, Debug, Default)]
 pub struct Clock(Arc<AtomicI64>);

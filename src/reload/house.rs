@@ -1,19 +1,21 @@
 //! One reading of the configuration, and what follows from it: it serves, or everything stays as it was.
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::config::{self, Report, Severity};
+use crate::config::{self, Effect, Report, Severity};
 use crate::reload::ApplyLog;
 use crate::runtime::{Current, Lasting, Snapshot};
 use crate::server::{Listeners, Readiness, Reload, Standing};
 use crate::session;
+use crate::time;
 
 /// What the loops and the listeners share.
 pub(super) struct House {
@@ -40,6 +42,17 @@ impl Followed {
         let mut followed = Self { files: BTreeSet::new(), serving: report.sources().fingerprint, refused: None };
         followed.watch(config_path, report);
         followed
+    }
+
+    /// How many milliseconds ago the last of the files was saved. By the time of its inode, which a rename changes too:
+    /// an editor may have written it long before it took the name, and `mv` keeps the other time.
+    fn since_save(&self) -> Option<u64> {
+        let stamps = self.files.iter().flat_map(|file| [file.symlink_metadata(), file.metadata()]);
+        let stamps = stamps.flatten().filter_map(|metadata| {
+            let seconds = Duration::from_secs(u64::try_from(metadata.ctime()).ok()?);
+            Some(SystemTime::UNIX_EPOCH + seconds + Duration::from_nanos(u64::try_from(metadata.ctime_nsec()).ok()?))
+        });
+        stamps.max().map(|saved| milliseconds(time::age(saved)))
     }
 
     /// Whatever was read, or should have been, is watched: also while it is wrong, so that mending it is noticed.
@@ -75,6 +88,7 @@ impl House {
             return Reload::Unchanged;
         }
         let config = Arc::new(loaded.config);
+        let before = self.current.load();
         let mut listeners = self.listeners.lock().await;
         let applied = self.apply(&config, &mut listeners).await;
         // The series of what is gone go; so do those of an edit that was built and could not be bound.
@@ -87,9 +101,12 @@ impl House {
                 warn_of(&loaded.report);
                 self.standing.serves(&loaded.report, self.lasting.clock.now());
                 self.lasting.metrics.config_reload("success", self.lasting.clock.now());
-                let milliseconds = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-                let path = self.config_path.display();
-                info!(config = %path, milliseconds, routes = config.routes.len(), "configuration reloaded");
+                let (path, routes) = (self.config_path.display(), config.routes.len());
+                let (milliseconds, since_save) = (milliseconds(begun.elapsed()), followed.since_save());
+                info!(config = %path, milliseconds, since_save, routes, "configuration reloaded");
+                for Effect { about, text } in config::effects(&before.config, &config) {
+                    info!(about, "{text}");
+                }
                 Reload::Served
             }
             Err(why) => self.refuse((why.clone(), why), followed),
@@ -180,6 +197,10 @@ impl House {
         }
         Reload::Refused(why)
     }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Warnings of a configuration that serves.

@@ -128,7 +128,8 @@ impl Admin {
                 State::Down => "down",
             };
             // Writing to a string cannot fail.
-            let _ = writeln!(lines, "process: {process}\n{config}store {store}: {state}");
+            let sessions = self.lasting.shared.sessions.count();
+            let _ = writeln!(lines, "process: {process}\n{config}store {store}: {state}, {sessions} sessions");
             for provider in providers {
                 let up = if provider.is_ready() { "up" } else { "down" };
                 let required = if provider.config().required_for_ready { ", required" } else { "" };

@@ -73,6 +73,11 @@ async fn told(world: &World, what: &str, before: usize) {
     let at: jiff::Timestamp = line["timestamp"].as_str().unwrap().parse().unwrap();
     let took = at.duration_since(save);
     assert!(took < SECOND.try_into().unwrap(), "{what} came {took:?} after the save");
+    // What the log says of itself: from the time that the file system has put on the file.
+    if what == SERVES {
+        let since_save = line["fields"]["since_save"].as_u64().unwrap();
+        assert!(since_save < 1_000 && since_save >= line["fields"]["milliseconds"].as_u64().unwrap(), "{line}");
+    }
 }
 
 /// Ends a story in which the old config went on in between: sessions of both sites are there.

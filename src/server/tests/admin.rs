@@ -176,5 +176,5 @@ async fn ad_5_a_provider_counts_only_where_it_is_required() {
         assert!(text.contains(line), "{text}");
     }
     assert!(text.contains(", generation 1, 7 s old\n") || text.contains(", generation 1, 8 s old\n"), "{text}");
-    assert!(text.contains("store memory: up\n"), "{text}");
+    assert!(text.contains("store memory: up, 0 sessions\n"), "{text}");
 }
