@@ -115,6 +115,12 @@ impl KeyRing {
         self
     }
 
+    /// Whether this ring opens whatever `other` opens.
+    #[must_use]
+    pub fn opens_all_of(&self, other: &Self) -> bool {
+        other.0.iter().all(|key| self.0.iter().any(|known| known.id == key.id))
+    }
+
     /// Seals `plain` for `purpose`, bound to `context` (a cookie name, a route), as URL-safe text.
     ///
     /// # Errors

@@ -135,7 +135,7 @@ impl Cache {
         }
     }
 
-    /// Forgets everything but last uses: nobody knows what the file says now.
+    /// Forgets everything but last uses: nobody knows what the file says now, or what still opens.
     pub(super) fn clear(&self) {
         for mut shard in self.0.each_mut() {
             let shard = &mut *shard;

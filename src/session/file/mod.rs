@@ -130,7 +130,11 @@ impl File {
     }
 
     pub(super) fn use_keys(&self, keys: Arc<KeyRing>) {
-        self.shared.keys.store(keys);
+        let before = self.shared.keys.swap(Arc::clone(&keys));
+        // What is held decoded does not say which key it was sealed by; what is still good is one look away.
+        if !keys.opens_all_of(&before) {
+            self.shared.cache.clear();
+        }
     }
 
     pub(super) async fn insert(&self, session: Arc<Session>, now: Timestamp) -> Result<(), Error> {

@@ -289,6 +289,25 @@ async fn a_failure_of_the_disk_loses_nothing_that_was_answered() {
 }
 
 #[tokio::test]
+async fn sc_12_a_session_is_gone_with_the_key_that_sealed_it_although_it_was_in_use() {
+    let place = Place::new();
+    let store = place.open();
+    let alice = login(&store, "alice", at(0)).await;
+    store.load(alice.id, IDLE, Touch::Use, at(60)).await.unwrap().unwrap();
+    store.adopt(ring(&["b", "a"]), 1_000_000);
+    let bob = login(&store, "bob", at(60)).await;
+    assert!(load(&store, alice.id, 61).await.is_some(), "an older key opens");
+
+    store.adopt(ring(&["b"]), 1_000_000);
+    assert!(load(&store, alice.id, 61).await.is_none(), "a key that was taken out opens nothing, at once");
+    assert!(load(&store, bob.id, 61).await.is_some());
+
+    store.adopt(ring(&["b", "a"]), 1_000_000);
+    let found = load(&store, alice.id, 61).await.unwrap();
+    assert_eq!(found.last_used_at, at(60), "with the key it is back, as it was");
+}
+
+#[tokio::test]
 async fn what_was_wasted_is_given_back_when_the_store_closes() {
     let place = Place::new();
     let store = Arc::new(place.open());
