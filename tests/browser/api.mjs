@@ -1,45 +1,56 @@
-// The protected API of the browser stories: it believes nobody, asks the provider about every bearer, and says what it
-// was sent, but never the token itself: only a short fingerprint, enough to tell one token from the next.
+// The protected API of the browser stories: it believes nobody, asks the provider about every opaque bearer, verifies every
+// JWT, and says what it was sent, but never the token itself: only a short fingerprint, enough to tell one token from the
+// next.
 
 import { createHash } from 'node:crypto';
 import { createServer } from 'node:http';
 import { once } from 'node:events';
+
+import { createRemoteJWKSet, jwtVerify } from 'jose';
 
 import { close } from './provider.mjs';
 
 /**
  * Starts the API on a free port of 127.0.0.1. `calls` grows with every request that it accepted, and `open` holds what
  * is open: event streams under `/api/events`, which say something every second, and WebSockets, which say everything
- * again.
+ * again. `audience` is what the API is called in tokens that are JWTs, and `keys` where the keys of their issuer are.
  */
-export async function startApi({ issuer }) {
+export async function startApi({ issuer, audience, keys = `${issuer}/jwks` }) {
+  const identify = judge({ issuer, audience, jwks: createRemoteJWKSet(new URL(keys)) });
   const calls = [];
   const open = new Set();
   const server = createServer((request, response) => {
-    answer(request, response, issuer, calls, open).catch((error) => send(response, 500, { error: error.message }));
+    answer(request, response, identify, calls, open).catch((error) => send(response, 500, { error: error.message }));
   });
   server.on('upgrade', (request, socket) => {
-    echo(request, socket, issuer, open).catch(() => socket.destroy());
+    echo(request, socket, identify, open).catch(() => socket.destroy());
   });
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
   return { url: `http://127.0.0.1:${server.address().port}`, calls, open, stop: () => close(server) };
 }
 
-/** The bearer of a request and whose it is, or why it is nobody's. */
-async function identify({ headers }, issuer) {
-  const bearer = /^Bearer (\S+)$/.exec(headers.authorization ?? '')?.[1];
-  if (!bearer) return { error: 'no bearer' };
-  const told = await fetch(`${issuer}/me`, { headers: { authorization: `Bearer ${bearer}` } });
-  if (!told.ok) return { error: 'the provider does not know this bearer' };
-  const { sub } = await told.json();
-  return { bearer, sub };
+/** A function that tells the bearer of a request and whose it is, or why it is nobody's. */
+function judge({ issuer, audience, jwks }) {
+  return async ({ headers }) => {
+    const bearer = /^Bearer (\S+)$/.exec(headers.authorization ?? '')?.[1];
+    if (!bearer) return { error: 'no bearer' };
+    if (bearer.split('.').length === 3) {
+      if (!audience) return { error: 'no JWT is meant for this API' };
+      const verified = await jwtVerify(bearer, jwks, { issuer, audience }).catch(({ message }) => ({ error: message }));
+      return verified.error ? verified : { bearer, sub: verified.payload.sub };
+    }
+    const told = await fetch(`${issuer}/me`, { headers: { authorization: `Bearer ${bearer}` } });
+    if (!told.ok) return { error: 'the provider does not know this bearer' };
+    const { sub } = await told.json();
+    return { bearer, sub };
+  };
 }
 
-async function answer(request, response, issuer, calls, open) {
+async function answer(request, response, identify, calls, open) {
   const { headers, method, url } = request;
   request.resume();
-  const { bearer, sub, error } = await identify(request, issuer);
+  const { bearer, sub, error } = await identify(request);
   if (error) return send(response, 401, { error });
   if (url === '/api/events') return events(response, sub, open);
   const call = {
@@ -71,8 +82,8 @@ function events(response, sub, open) {
 }
 
 /** A WebSocket (RFC 6455) as far as short texts go. */
-async function echo(request, socket, issuer, open) {
-  const { error } = await identify(request, issuer);
+async function echo(request, socket, identify, open) {
+  const { error } = await identify(request);
   if (error) return socket.end('HTTP/1.1 401 Unauthorized\r\nConnection: close\r\n\r\n');
   const key = `${request.headers['sec-websocket-key']}258EAFA5-E914-47DA-95CA-C5AB0DC85B11`;
   const accept = createHash('sha1').update(key).digest('base64');

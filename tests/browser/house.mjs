@@ -71,16 +71,17 @@ export function vestibule() {
   return process.env.VESTIBULE_BIN ?? join(ROOT, 'target/debug/vestibule');
 }
 
-/** Waits until a login can begin at `url`. */
-export function aLoginCanBegin(url) {
-  return until('a login can begin', async () => (await ask(url)).status === 302);
+/** Waits until a login can begin at `url`, for who says to be `agent`. */
+export function aLoginCanBegin(url, agent) {
+  return until('a login can begin', async () => (await ask(url, { headers: agent ? { 'user-agent': agent } : {} })).status === 302);
 }
 
 /**
  * Starts the Caddy under test before Vestibule's listener at the port `door`, with the sites of the Caddyfile at `sites`.
- * Around them stands only what keeps a test off the well-known ports and trust stores.
+ * Around them stands only what keeps a test off the well-known ports and trust stores. Whoever is no browser comes to the
+ * listener at the port `programs`; a house without routes for programs has only the one door.
  */
-export async function startCaddy({ work, app, door, sites }) {
+export async function startCaddy({ work, app, door, programs = door, sites }) {
   const [http] = await freePorts(1);
   const config = join(work, 'Caddyfile');
   await writeFile(
@@ -100,8 +101,7 @@ import ${sites}
     SITE: app,
     SPA_ROOT: join(HERE, 'front'),
     VESTIBULE: `127.0.0.1:${door}`,
-    // These stories have no route for programs: whoever is no browser comes to the same door.
-    VESTIBULE_CLI: `127.0.0.1:${door}`,
+    VESTIBULE_CLI: `127.0.0.1:${programs}`,
     XDG_DATA_HOME: join(work, 'caddy-data'),
     XDG_CONFIG_HOME: join(work, 'caddy-config'),
   });

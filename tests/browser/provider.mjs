@@ -10,6 +10,9 @@ import { once } from 'node:events';
 
 import Provider from 'oidc-provider';
 
+import { escape, page } from './provider_pages.mjs';
+import { forPrograms } from './provider_programs.mjs';
+
 export const CLIENT_ID = 'web';
 export const CLIENT_SECRET = 'browser-stories-3dd7f0e5c1a84b0c9a';
 
@@ -37,10 +40,10 @@ const SCOPES = 'openid profile email';
  * Starts the provider on a free port of 127.0.0.1.
  *
  * `app` is the public URL of the application whose redirect URIs are registered, `accessTokenSeconds` how long an
- * access token lives, `base` the path below which the endpoints of Vestibule are. Returns the issuer, what was issued
- * and seen so far, and `stop`.
+ * access token lives, `base` the path below which the endpoints of Vestibule are, `resources` the APIs that programs can
+ * have tokens for. Returns the issuer, what was issued and seen so far, and `stop`.
  */
-export async function startProvider({ app, accessTokenSeconds, base = '' }) {
+export async function startProvider({ app, accessTokenSeconds, base = '', resources = [] }) {
   const server = createServer();
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
@@ -56,7 +59,7 @@ export async function startProvider({ app, accessTokenSeconds, base = '' }) {
     /** How often a refresh token came back that had been used before. */
     reuses: 0,
   };
-  const provider = new Provider(issuer, configuration({ app, accessTokenSeconds, base }));
+  const provider = new Provider(issuer, configuration({ app, accessTokenSeconds, base, resources }));
   remember(provider, seen);
   const answer = provider.callback();
   server.on('request', (request, response) => {
@@ -79,9 +82,11 @@ function views(seen) {
   };
 }
 
-function configuration({ app, accessTokenSeconds, base }) {
+function configuration({ app, accessTokenSeconds, base, resources }) {
+  const programs = forPrograms(resources);
   return {
     clients: [
+      ...programs.clients,
       {
         client_id: CLIENT_ID,
         client_secret: CLIENT_SECRET,
@@ -100,6 +105,7 @@ function configuration({ app, accessTokenSeconds, base }) {
       email: ['email', 'email_verified'],
     },
     features: {
+      ...programs.features,
       devInteractions: { enabled: false },
       revocation: { enabled: true, allowedPolicy: (_ctx, client, token) => token.clientId === client.clientId },
       rpInitiatedLogout: {
@@ -124,6 +130,7 @@ function configuration({ app, accessTokenSeconds, base }) {
     ttl: {
       AccessToken: accessTokenSeconds,
       AuthorizationCode: 60,
+      DeviceCode: 600,
       Grant: 3600,
       IdToken: 600,
       Interaction: 600,
@@ -165,9 +172,20 @@ function remember(provider, seen) {
   });
 }
 
+/** The question that is asked for every program on somebody's own machine: anybody can claim to be it. */
+async function consent(provider, request, response, uid) {
+  if (request.method === 'POST') {
+    return provider.interactionFinished(request, response, { consent: {} }, { mergeWithLastSubmission: true });
+  }
+  response.setHeader('content-type', 'text/html; charset=utf-8');
+  const form = `<form method="post" action="/interaction/${uid}"><p><button>Allow</button></p></form>`;
+  return response.end(page('Does this program act for you?', form));
+}
+
 /** The login form, and what it sends. */
 async function interact(provider, request, response) {
   const { uid, prompt } = await provider.interactionDetails(request, response);
+  if (prompt.name === 'consent') return consent(provider, request, response, uid);
   if (prompt.name !== 'login') throw new Error(`no page for the prompt ${prompt.name}`);
   if (request.method === 'POST') {
     const form = new URLSearchParams(await text(request));
@@ -190,18 +208,6 @@ async function interact(provider, request, response) {
        </form>`,
     ),
   );
-}
-
-function page(title, body) {
-  return `<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>${title}</title>
-<style>body{font:1rem/1.5 system-ui,sans-serif;max-width:30rem;margin:12vh auto;background:#f3eee4}
-input,button{font:inherit;padding:.4rem .8rem}</style>
-<h1>${title}</h1>${body}</html>`;
-}
-
-function escape(value) {
-  return String(value).replace(/[&<>"']/g, (char) => `&#${char.charCodeAt(0)};`);
 }
 
 function fail(response, error) {
