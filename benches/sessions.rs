@@ -99,6 +99,7 @@ fn session(number: usize) -> Session {
             id_token: IdToken::from_stored(&jwt(&claims)),
         },
         claims,
+        profile: std::sync::OnceLock::new(),
     }
 }
 
