@@ -25,6 +25,11 @@ impl Handle {
         SessionId::of_cookie(value.as_bytes()).unwrap()
     }
 
+    /// The `Cookie` that a browser would send.
+    pub fn cookie(&self) -> &str {
+        &self.0
+    }
+
     /// What the log calls its session.
     pub fn session(&self) -> String {
         self.id().to_string()

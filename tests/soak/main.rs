@@ -1,5 +1,5 @@
-//! Stories that take their time: a hundred kills under load, and crowds at the end of a token. Run apart from the
-//! default suite: `cargo test --test soak`.
+//! Stories that take their time: a hundred kills under load, crowds at the end of a token, streams that are kept for
+//! minutes. Run apart from the default suite: `cargo test --test soak`.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -10,9 +10,14 @@
 )]
 #![expect(unreachable_pub, reason = "nothing in a test binary is reachable from outside")]
 
+#[expect(dead_code, reason = "what looks at Caddyfiles serves other stories")]
+#[path = "../it/caddies.rs"]
+mod caddies;
+mod caddy;
 mod client;
 mod crowd;
 mod kills;
+mod streams;
 #[expect(dead_code, reason = "the kit serves other stories too")]
 #[path = "../it/world/mod.rs"]
 mod world;

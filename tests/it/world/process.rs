@@ -60,6 +60,11 @@ impl Process {
         process
     }
 
+    /// Its number.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Where a listener of the config file was bound.
     pub fn bound(&self, listen: &str) -> SocketAddr {
         *self.told.lines.lock().unwrap().bound.get(listen).expect("it listens there")
