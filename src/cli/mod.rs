@@ -9,6 +9,7 @@ mod demo;
 mod diff;
 mod init;
 mod log;
+mod manager;
 mod run;
 
 use std::path::PathBuf;

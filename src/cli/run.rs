@@ -6,13 +6,16 @@ use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 
+use crate::cli::manager::{self, Manager};
 use crate::cli::{complain, log};
-use crate::reload::{Options, Sidecar};
+use crate::reload::{Managed, Options, Sidecar};
 use crate::time::Clock;
 
 /// Serves until SIGTERM or SIGINT; a second signal ends at once.
 pub(super) fn run(config_path: &Path) -> ExitCode {
     let control = log::start();
+    let (inherited, manager) = (manager::inherited(), Manager::of_environment());
+    let watchdog = manager.watchdog();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -24,6 +27,7 @@ pub(super) fn run(config_path: &Path) -> ExitCode {
         config_path: config_path.to_owned(),
         clock: Clock::default(),
         apply_log: Box::new(move |log| control.apply(log)),
+        managed: Managed { inherited, watchdog, tell: Box::new(move |phase| manager.tell(phase)) },
     };
     let code = runtime.block_on(serve(options));
     // What still runs had its deadline; blocking threads of the name resolver must not hold the process.

@@ -88,6 +88,7 @@ impl House {
             config_path: folder.config(),
             clock: Clock::default(),
             apply_log: options.apply_log,
+            managed: reload::Managed::default(),
         });
         let sidecar = sidecar.await.map_err(Trouble::Vestibule)?;
         folder.write_caddyfile(&plan).map_err(|error| Trouble::System("write the Caddyfile", error))?;

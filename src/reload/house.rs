@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::config::{self, Effect, Report, Severity};
-use crate::reload::ApplyLog;
+use crate::reload::{ApplyLog, Phase, Tell};
 use crate::runtime::{Current, Lasting, Snapshot};
 use crate::server::{Listeners, Readiness, Reload, Standing};
 use crate::session;
@@ -21,6 +21,7 @@ use crate::time;
 pub(super) struct House {
     pub(super) config_path: PathBuf,
     pub(super) apply_log: ApplyLog,
+    pub(super) tell: Tell,
     pub(super) current: Current,
     pub(super) lasting: Lasting,
     pub(super) readiness: Arc<Readiness>,
@@ -87,6 +88,20 @@ impl House {
             }
             return Reload::Unchanged;
         }
+        (self.tell)(&Phase::Reloading);
+        let reload = self.put_in_place(loaded, begun, followed).await;
+        self.is_ready();
+        reload
+    }
+
+    /// Tells the service manager what serves.
+    pub(super) fn is_ready(&self) {
+        (self.tell)(&Phase::Ready(&self.standing.in_a_line()));
+    }
+
+    /// Has `loaded` serve, or says why it does not.
+    async fn put_in_place(&self, loaded: config::Loaded, begun: Instant, followed: &mut Followed) -> Reload {
+        let fingerprint = loaded.report.sources().fingerprint;
         let config = Arc::new(loaded.config);
         let before = self.current.load();
         let mut listeners = self.listeners.lock().await;

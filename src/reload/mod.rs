@@ -2,6 +2,7 @@
 //! and the last step cannot fail.
 
 mod house;
+mod managed;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Mutex, mpsc};
+use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
@@ -23,6 +25,7 @@ use crate::server::{Admin, Asked, Control, Listeners, Readiness, Standing};
 use crate::session;
 use crate::time::Clock;
 use house::{Followed, House, warn_of};
+pub use managed::{Managed, Phase, Tell};
 use watch::{POLL, Watch};
 
 /// How often sessions whose time is over are cleared away.
@@ -42,6 +45,8 @@ pub struct Options {
     pub clock: Clock,
     /// Applies `[log]`.
     pub apply_log: ApplyLog,
+    /// The service manager.
+    pub managed: Managed,
 }
 
 /// Why a process did not start.
@@ -71,6 +76,8 @@ impl std::error::Error for StartError {}
 pub struct Sidecar {
     house: Arc<House>,
     loops: TaskTracker,
+    /// What tells the service manager that the process lives.
+    alive: Option<AbortHandle>,
 }
 
 impl Sidecar {
@@ -79,7 +86,8 @@ impl Sidecar {
     /// # Errors
     /// [`StartError`]; nothing is left running then.
     pub async fn start(options: Options) -> Result<Self, StartError> {
-        let Options { config_path, clock, apply_log } = options;
+        let Options { config_path, clock, apply_log, managed } = options;
+        let Managed { inherited, tell, watchdog } = managed;
         let loaded = load_first(&config_path)?;
         apply_log(&loaded.config.log);
         warn_of(&loaded.report);
@@ -93,17 +101,19 @@ impl Sidecar {
         let standing = Arc::new(Standing::new(config_path.clone(), &loaded.report, lasting.clock.now()));
         let admin = Admin::new(current.clone(), lasting.clone(), Arc::clone(&readiness), Arc::clone(&standing));
         let (control, asked) = Control::new(current.clone(), lasting.clone(), Arc::clone(&standing));
-        let mut listeners = Listeners::new(current.clone(), lasting.clone(), (admin, control));
+        let mut listeners = Listeners::new(current.clone(), lasting.clone(), (admin, control), inherited);
         let prepared = listeners
             .prepare(&current.load())
             .await
             .map_err(|(listen, error)| StartError::Bind(listen, error))?;
         listeners.commit(prepared);
+        listeners.warn_of_unserved();
         lasting.metrics.config_reload("success", lasting.clock.now());
         readiness.set_ready();
         let house = Arc::new(House {
             config_path,
             apply_log,
+            tell,
             current,
             lasting,
             readiness,
@@ -115,8 +125,11 @@ impl Sidecar {
         loops.spawn(follow(Arc::clone(&house), followed, asked));
         loops.spawn(sweep(Arc::clone(&house)));
         loops.spawn(watch_streams(Arc::clone(&house)));
+        // Not one of the loops: it goes on until the very end.
+        let alive = watchdog.map(|wait| tokio::spawn(live(Arc::clone(&house), wait)).abort_handle());
         info!(config = %house.config_path.display(), version = env!("CARGO_PKG_VERSION"), poll_seconds = POLL.as_secs(), "started");
-        Ok(Self { house, loops })
+        house.is_ready();
+        Ok(Self { house, loops, alive })
     }
 
     /// The bound address of each configured one; they differ where port 0 was asked for.
@@ -146,6 +159,7 @@ impl Sidecar {
         let drain = self.house.current.load().config.server.drain_timeout;
         info!(drain_seconds = drain.as_secs(), "shutting down");
         self.house.readiness.set_draining();
+        (self.house.tell)(&Phase::Stopping);
         self.house.stop.cancel();
         self.loops.close();
         self.loops.wait().await;
@@ -160,6 +174,9 @@ impl Sidecar {
             warn!(tasks = tasks.len(), "unfinished work was left behind");
         }
         self.house.lasting.shared.sessions.close().await;
+        if let Some(alive) = self.alive {
+            alive.abort();
+        }
         info!("stopped");
     }
 }
@@ -179,13 +196,21 @@ async fn follow(house: Arc<House>, mut followed: Followed, mut asked: mpsc::Rece
     let mut watch = Watch::new();
     let mut hangup = signal(SignalKind::hangup()).inspect_err(|error| warn!(%error, "SIGHUP is not heard")).ok();
     let mut waiting: Vec<Asked> = Vec::new();
+    let mut is_asked = false;
     loop {
         watch.arm(&followed.files);
+        let was_asked = std::mem::take(&mut is_asked);
+        if was_asked {
+            (house.tell)(&Phase::Reloading);
+        }
         let mut outcome = house.reload(&mut followed).await;
         // What was read may name further files: they are watched before anybody waits for them, and read once more for
         // what fell between.
         if watch.arm(&followed.files) {
             outcome = outcome.then(house.reload(&mut followed).await);
+        }
+        if was_asked {
+            house.is_ready();
         }
         // Whoever asked while the files were read is answered by the next turn: they may have changed since.
         for tell in waiting.drain(..) {
@@ -193,13 +218,24 @@ async fn follow(house: Arc<House>, mut followed: Followed, mut asked: mpsc::Rece
         }
         tokio::select! {
             () = watch.changed() => {}
-            () = heard(hangup.as_mut()) => info!("SIGHUP: reading the configuration"),
+            () = heard(hangup.as_mut()) => {
+                info!("SIGHUP: reading the configuration");
+                is_asked = true;
+            }
             Some(tell) = asked.recv() => waiting.push(tell),
             () = house.stop.cancelled() => return,
         }
         while let Ok(tell) = asked.try_recv() {
             waiting.push(tell);
         }
+    }
+}
+
+/// Tells the service manager that the process is not stuck, twice in the time that it waits for that.
+async fn live(house: Arc<House>, wait: Duration) {
+    loop {
+        (house.tell)(&Phase::Alive);
+        tokio::time::sleep(wait / 2).await;
     }
 }
 

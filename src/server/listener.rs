@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::Listen;
 use crate::server::Peer;
 use crate::server::connection::{self, Signals};
+use crate::server::inherited::{self, Inherited};
 use crate::server::pace::Patience;
 use crate::web::Body;
 
@@ -58,15 +59,23 @@ pub struct Bound {
 #[derive(Debug)]
 enum Socket {
     Tcp(TcpListener),
-    Unix { listener: UnixListener, file: SocketFile },
+    /// The file is ours to remove, unless the socket was inherited.
+    Unix {
+        listener: UnixListener,
+        path: PathBuf,
+        file: Option<SocketFile>,
+    },
 }
 
 impl Bound {
-    /// Binds `listen`, a unix socket with `mode`. Must be called within the runtime that will serve it.
+    /// Takes `listen` over from the service manager, or binds it, a unix socket with `mode`. Must be called within the runtime that will serve it.
     ///
     /// # Errors
     /// Whatever the system says; `AddrInUse` too when somebody answers behind an existing unix socket.
-    pub async fn prepare(listen: &Listen, mode: u32) -> io::Result<Self> {
+    pub async fn prepare(listen: &Listen, mode: u32, inherited: &Inherited) -> io::Result<Self> {
+        if let Some(socket) = take_over(listen, mode, inherited) {
+            return Ok(Self { socket: Arc::new(socket?), address: listen.clone() });
+        }
         match listen {
             Listen::Tcp(address) => {
                 let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
@@ -85,7 +94,7 @@ impl Bound {
                 // Before it listens, nobody can connect: there is no moment with a mode that the umask chose.
                 std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
                 let listener = socket.listen(BACKLOG)?;
-                let socket = Arc::new(Socket::Unix { listener, file });
+                let socket = Arc::new(Socket::Unix { listener, path: path.clone(), file: Some(file) });
                 Ok(Self { socket, address: listen.clone() })
             }
         }
@@ -103,7 +112,8 @@ impl Bound {
     /// The system's.
     pub fn set_mode(&self, mode: u32) -> io::Result<()> {
         match &*self.socket {
-            Socket::Unix { file, .. } => std::fs::set_permissions(&file.path, std::fs::Permissions::from_mode(mode)),
+            Socket::Unix { path, file: None, .. } => inherited::keeps_out(path, mode),
+            Socket::Unix { path, .. } => std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)),
             Socket::Tcp(_) => Ok(()),
         }
     }
@@ -127,6 +137,17 @@ impl Bound {
         let (signals, tasks) = (running.signals.clone(), running.tasks.clone());
         running.tasks.spawn(accept(self.socket, service, manners, (signals, tasks)));
         running
+    }
+}
+
+/// The socket for `listen` that the service manager holds, if it does.
+fn take_over(listen: &Listen, mode: u32, inherited: &Inherited) -> Option<io::Result<Socket>> {
+    match listen {
+        Listen::Tcp(address) => inherited.at(*address).map(|listener| listener.map(Socket::Tcp)),
+        Listen::Unix(path) => inherited.behind(path).map(|listener| {
+            inherited::keeps_out(path, mode)?;
+            Ok(Socket::Unix { listener: listener?, path: path.clone(), file: None })
+        }),
     }
 }
 

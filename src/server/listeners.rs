@@ -14,6 +14,7 @@ use crate::runtime::{Current, Lasting, Snapshot};
 use crate::server::admin::Admin;
 use crate::server::control::Control;
 use crate::server::edge::Edge;
+use crate::server::inherited::Inherited;
 use crate::server::listener::{Bound, Running};
 use crate::server::verdict::Verdicts;
 use crate::web::RandomError;
@@ -30,6 +31,7 @@ pub struct Listeners {
     control: Arc<Control>,
     running: BTreeMap<Listen, (Role, Running)>,
     closing: TaskTracker,
+    inherited: Inherited,
 }
 
 /// What is served at an address.
@@ -83,9 +85,10 @@ pub struct Prepared {
 impl Listeners {
     /// None yet.
     #[must_use]
-    pub fn new(current: Current, lasting: Lasting, (admin, control): (Admin, Control)) -> Self {
+    pub fn new(current: Current, lasting: Lasting, (admin, control): (Admin, Control), inherited: Inherited) -> Self {
         let (admin, control) = (Arc::new(admin), Arc::new(control));
-        Self { current, lasting, admin, control, running: BTreeMap::new(), closing: TaskTracker::new() }
+        let (running, closing) = (BTreeMap::new(), TaskTracker::new());
+        Self { current, lasting, admin, control, running, closing, inherited }
     }
 
     /// Binds what `snapshot` needs and is not open yet. Serves nothing, closes nothing.
@@ -105,7 +108,7 @@ impl Listeners {
                 Some((running, _)) if running == role => continue,
                 // It changes what it is for: the socket stays, and those in its queue meet the new keeper.
                 Some((_, running)) => running.shared().ok_or_else(|| io::Error::other("its listener closes")),
-                None => Bound::prepare(listen, role.mode()).await,
+                None => Bound::prepare(listen, role.mode(), &self.inherited).await,
             };
             let bound = bound.map_err(|error| (listen.clone(), error))?;
             let keeper = self.keeper(*role, listen).map_err(|error| (listen.clone(), io::Error::other(error)))?;
@@ -153,8 +156,22 @@ impl Listeners {
         for listen in gone {
             if let Some((_, running)) = self.running.remove(&listen) {
                 info!(%listen, "listener closes");
+                self.warn_of_held(&listen);
                 self.closing.spawn(running.close(drain));
             }
+        }
+    }
+
+    /// Says which sockets of the service manager nobody serves: whoever connects there waits in vain.
+    pub fn warn_of_unserved(&self) {
+        for listen in self.inherited.addresses().filter(|listen| !self.running.contains_key(listen)) {
+            self.warn_of_held(&listen);
+        }
+    }
+
+    fn warn_of_held(&self, listen: &Listen) {
+        if self.inherited.addresses().any(|held| held == *listen) {
+            warn!(%listen, "the service manager holds this socket open, and nothing in the configuration listens there");
         }
     }
 

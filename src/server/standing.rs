@@ -56,6 +56,15 @@ impl Standing {
         self.state().refused = None;
     }
 
+    /// Which one serves, and why the last edit does not.
+    #[must_use]
+    pub fn in_a_line(&self) -> String {
+        let state = self.state();
+        let refused = state.refused.as_ref().map(|refused| format!("; the last edit is refused: {}", refused.headline));
+        let (version, generation) = (state.version(), state.generation);
+        format!("serving config version {version}, generation {generation}{}", refused.unwrap_or_default())
+    }
+
     /// Version, age and last error: a line for each that there is.
     #[must_use]
     pub fn describe(&self, now: Timestamp) -> String {

@@ -71,7 +71,13 @@ struct Listening {
 }
 
 async fn listening(manners: Manners) -> Listening {
-    let bound = Bound::prepare(&Listen::Tcp(SocketAddr::from(([127, 0, 0, 1], 0))), 0o660).await.unwrap();
+    let bound = Bound::prepare(
+        &Listen::Tcp(SocketAddr::from(([127, 0, 0, 1], 0))),
+        0o660,
+        &crate::server::Inherited::default(),
+    )
+    .await
+    .unwrap();
     let Listen::Tcp(address) = *bound.address() else { panic!("bound to TCP") };
     let gate = Gate::default();
     let shared = Arc::clone(&gate);

@@ -11,6 +11,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("notify", &["reload"]),
     ("prometheus", &["metrics"]),
     ("redb", &["session/file/"]),
+    ("listenfd", &["cli/"]),
+    ("sd_notify", &["cli/"]),
     ("std::env", &["config/", "cli"]),
     ("std::fs", &["config/", "reload", "session/", "server/", "demo/"]),
 ];

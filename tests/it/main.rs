@@ -33,6 +33,7 @@ mod login;
 mod logout;
 mod logs;
 mod loops;
+mod manager;
 mod openid;
 mod paths;
 mod provider;

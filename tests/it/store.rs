@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use http::Method;
 use vestibule::demo::provider::{Endpoint, Secret};
-use vestibule::reload::{Options, Sidecar};
+use vestibule::reload::{Managed, Options, Sidecar};
 use vestibule::session::{SessionId, State};
 
 use crate::world::browser::Browser;
@@ -210,6 +210,7 @@ async fn a_second_process_is_told_and_serves_nobody_until_the_first_has_gone() {
         config_path: world.dir().join("vestibule.toml"),
         clock: world.clock.clone(),
         apply_log: Box::new(|_| {}),
+        managed: Managed::default(),
     };
     let second = Sidecar::start(options).await.unwrap_or_else(|error| panic!("{error}"));
     eventually("the complaint", || world.log().contains("another process has")).await;

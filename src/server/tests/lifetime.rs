@@ -162,7 +162,7 @@ async fn l15_closing_cuts_what_does_not_finish() {
 }
 
 async fn unix(path: &std::path::Path) -> std::io::Result<Running> {
-    let bound = Bound::prepare(&Listen::Unix(path.to_owned()), 0o660).await?;
+    let bound = Bound::prepare(&Listen::Unix(path.to_owned()), 0o660, &crate::server::Inherited::default()).await?;
     let gate = Gate::default();
     Ok(bound.commit(move |request, peer| {
         assert_eq!(peer, Peer::Unix);

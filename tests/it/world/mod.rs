@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use vestibule::config::Listen;
 use vestibule::demo::provider::DemoProvider;
-use vestibule::reload::{Options, Sidecar};
+use vestibule::reload::{Managed, Options, Sidecar};
 use vestibule::time::Clock;
 
 use answer::Answer;
@@ -290,7 +290,12 @@ impl Drop for World {
 
 /// Starts the sidecar as `main` would.
 async fn start_sidecar(config_path: &Path, clock: &Clock) -> Sidecar {
-    let options = Options { config_path: config_path.to_owned(), clock: clock.clone(), apply_log: Box::new(|_| {}) };
+    let options = Options {
+        config_path: config_path.to_owned(),
+        clock: clock.clone(),
+        apply_log: Box::new(|_| {}),
+        managed: Managed::default(),
+    };
     match Sidecar::start(options).await {
         Ok(sidecar) => sidecar,
         Err(error) => panic!("the sidecar does not start: {error}"),

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
@@ -36,14 +37,28 @@ struct Lines {
 impl Process {
     /// Starts the program with the config file at `path` and waits until its listeners are bound.
     pub fn start(path: &Path) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_vestibule"))
-            .args(["run", "--config"])
+        let mut command = Command::new(env!("CARGO_BIN_EXE_vestibule"));
+        Self::launch(command.args(["run", "--config"]).arg(path).stdin(Stdio::null()).stdout(Stdio::null()))
+    }
+
+    /// The same under a service manager that has opened two sockets and listens at `notify`.
+    pub fn start_managed(path: &Path, sockets: [OwnedFd; 2], notify: &Path) -> Self {
+        // A shell puts the sockets where they are looked for: what Rust opens is closed in a child, but for its standard
+        // streams.
+        let script = "exec 3<&0 4<&1 0</dev/null 1>/dev/null; export LISTEN_PID=$$ LISTEN_FDS=2; exec \"$@\"";
+        let [first, second] = sockets;
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", script, "sh", env!("CARGO_BIN_EXE_vestibule"), "run", "--config"])
             .arg(path)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+            .env("LISTEN_FDNAMES", "web:second")
+            .env("NOTIFY_SOCKET", notify)
+            .env("WATCHDOG_USEC", "1000000");
+        Self::launch(command.stdin(first).stdout(second))
+    }
+
+    fn launch(command: &mut Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let told = Arc::new(Told::default());
         let (stderr, listener) = (child.stderr.take().unwrap(), Arc::clone(&told));
         std::thread::spawn(move || {
@@ -87,10 +102,20 @@ impl Process {
         self.rest()
     }
 
-    /// SIGTERM; gives how it ended, and its log.
-    pub fn stop(mut self) -> (ExitStatus, String) {
-        let sent = Command::new("kill").arg(self.child.id().to_string()).status().unwrap();
+    /// Sends a signal.
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args(["-s", name]).arg(self.child.id().to_string()).status().unwrap();
         assert!(sent.success());
+    }
+
+    /// SIGTERM; gives how it ended, and its log.
+    pub fn stop(self) -> (ExitStatus, String) {
+        self.signal("TERM");
+        self.ended()
+    }
+
+    /// Waits for its end; gives how it ended, and its log.
+    pub fn ended(mut self) -> (ExitStatus, String) {
         let begun = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -116,7 +141,9 @@ impl Told {
             match event["message"].as_str() {
                 Some("listening") => {
                     let (listen, bound) = (event["listen"].as_str().unwrap(), event["bound"].as_str().unwrap());
-                    lines.bound.insert(listen.to_owned(), bound.parse().unwrap());
+                    if let Ok(bound) = bound.parse() {
+                        lines.bound.insert(listen.to_owned(), bound);
+                    }
                 }
                 Some("started") => lines.started = true,
                 _ => {}
