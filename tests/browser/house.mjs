@@ -19,6 +19,9 @@ export const ROOT = resolve(HERE, '../..');
 /** Longest wait for any one thing to be up or down. */
 const PATIENCE = 20_000;
 
+/** The client of the certified provider. */
+const OWN = { id: CLIENT_ID, secret: CLIENT_SECRET };
+
 /**
  * Raises the house that `build` describes, in a folder of its own. `build` is given that folder as `work`, the public
  * URL `app`, free ports as `door` (of Vestibule) and `metrics`, and `keep`, by which each part that was started is
@@ -45,11 +48,11 @@ export async function raise(name, build) {
   }
 }
 
-/** Starts Vestibule for the provider at `issuer`, with these `routes`; `name` is that of its log. */
-export async function startVestibule({ name = 'vestibule', work, door, metrics, issuer, routes }) {
+/** Starts Vestibule for the provider at `issuer`, as `client` there, with these `routes`; `name` is that of its log. */
+export async function startVestibule({ name = 'vestibule', work, door, metrics, issuer, client = OWN, routes }) {
   const secret = join(work, 'client.secret');
   const config = join(work, 'vestibule.toml');
-  await writeFile(secret, CLIENT_SECRET, { mode: 0o600 });
+  await writeFile(secret, client.secret, { mode: 0o600 });
   await writeFile(
     config,
     `[server]
@@ -58,7 +61,7 @@ metrics_listen = "127.0.0.1:${metrics}"
 
 [providers.certified]
 issuer        = "${issuer}"
-client_id     = "${CLIENT_ID}"
+client_id     = "${client.id}"
 client_secret = { file = "${secret}" }
 
 ${routes}`,
@@ -144,8 +147,8 @@ export function ask(url, { method = 'GET', headers = {} } = {}) {
 }
 
 /** Asks `condition` again and again until it holds; a failure to ask counts as "not yet". */
-export async function until(what, condition) {
-  const end = Date.now() + PATIENCE;
+export async function until(what, condition, patience = PATIENCE) {
+  const end = Date.now() + patience;
   let last;
   while (Date.now() < end) {
     try {
@@ -156,7 +159,7 @@ export async function until(what, condition) {
     }
     await new Promise((next) => setTimeout(next, 50));
   }
-  throw new Error(`waited ${PATIENCE / 1000} s in vain until ${what}: ${last}`);
+  throw new Error(`waited ${patience / 1000} s in vain until ${what}: ${last}`);
 }
 
 /** Ports that are free now; all are held until the last is known, so that they differ. */

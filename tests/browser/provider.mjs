@@ -41,7 +41,7 @@ const SCOPES = 'openid profile email';
  *
  * `app` is the public URL of the application whose redirect URIs are registered, `accessTokenSeconds` how long an
  * access token lives, `base` the path below which the endpoints of Vestibule are, `resources` the APIs that programs can
- * have tokens for. Returns the issuer, what was issued and seen so far, and `stop`.
+ * have tokens for. Returns the issuer, its `endSession` endpoint, what was issued and seen so far, and `stop`.
  */
 export async function startProvider({ app, accessTokenSeconds, base = '', resources = [] }) {
   const server = createServer();
@@ -69,7 +69,7 @@ export async function startProvider({ app, accessTokenSeconds, base = '', resour
       answer(request, response);
     }
   });
-  return { issuer, ...views(seen), stop: () => close(server) };
+  return { issuer, endSession: `${issuer}/session/end`, ...views(seen), stop: () => close(server) };
 }
 
 /** Getters, so that a story always reads the present state. */

@@ -224,6 +224,7 @@ describe('behind a real Caddy, before a certified provider', { timeout: 180_000 
     const hint = `${endSession}?id_token_hint=eyJh.cGF5bG9hZA.c2lnbmF0dXJl&state=s`;
     const found = (change, held = []) => leaks({ issued, answers: [change], pockets: held, endSession }).length;
     assert.equal(found(answer({ body: '{"a":"opaque-access"}' })), 1);
+    assert.equal(found(answer({ body: 'of anybody: eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhZGEifQ.c29tZWJvZHk' })), 1);
     assert.equal(found(answer({ unread: 'no body' })), 1);
     assert.equal(found(answer({ body: 'only the payload: cGF5bG9hZA' })), 1);
     assert.equal(found(answer({ headers: [{ name: 'X-Debug', value: 'opaque-access' }] })), 1);

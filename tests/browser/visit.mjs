@@ -36,10 +36,11 @@ export function visits(build, { viewport, witnesses }) {
     assert.ok(answers.length > 0 || context.pages().length === 0, 'the spy saw nothing');
     const here = context.pages().filter((page) => page.url().startsWith(house.app));
     const held = await Promise.all(here.map(pockets));
+    held.push({ 'the cookies': JSON.stringify(await context.cookies(house.app)) });
     await context.close();
-    const { issued, issuer } = house.provider;
+    const { issued, endSession } = house.provider;
     held.push({ 'the log of Vestibule': await house.log(), ...(await witnesses(house)) });
-    assert.deepEqual(leaks({ issued, answers, pockets: held, endSession: `${issuer}/session/end` }), []);
+    assert.deepEqual(leaks({ issued, answers, pockets: held, endSession }), []);
   });
 
   /** A new tab at `path` whose answers are recorded. */

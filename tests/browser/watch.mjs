@@ -54,16 +54,21 @@ export function pockets(page) {
   });
 }
 
+/** What looks like a JWT, whoever issued it. */
+const JWT = /eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]{8,}/;
+
 /**
- * Where a value of `issued` (value → what it is) occurs in `answers` and `pockets`, in words that do not repeat it.
+ * Where a value of `issued` (value → what it is) or any JWT occurs in `answers` and `pockets`, in words that do not repeat
+ * it.
  * The one place where a token may stand is the `id_token_hint` of a redirect to `endSession`, which no page can read.
  */
 export function leaks({ issued, answers, pockets: held, endSession }) {
   const found = [];
-  const search = (text, place) => {
+  const search = (text, place, any = true) => {
     for (const [value, what] of issued) {
       if (pieces(value).some((piece) => text.includes(piece))) found.push(`${what} in ${place}`);
     }
+    if (any && JWT.test(text)) found.push(`a JWT in ${place}`);
   };
   for (const { method, url, type, status, headers, body, unread } of answers) {
     const place = `the answer to ${method} ${new URL(url).pathname} (${status})`;
@@ -72,7 +77,8 @@ export function leaks({ issued, answers, pockets: held, endSession }) {
     search(body, `the body of ${place}`);
     for (const { name, value } of headers) {
       const hint = name.toLowerCase() === 'location' && type === 'Document' && withoutHint(value, endSession);
-      search(hint || value, `the header ${name} of ${place}`);
+      // The network does not say who set a cookie: the provider's own may be JWTs.
+      search(hint || value, `the header ${name} of ${place}`, type !== 'Cookies');
     }
   }
   for (const pocket of held) {
