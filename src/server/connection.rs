@@ -64,9 +64,17 @@ pub(super) async fn serve<S, F, Fut>(
         biased;
         ended = connection.as_mut() => ended,
         () = signals.stop.cancelled() => {
-            connection.as_mut().graceful_shutdown();
+            let farewell = async {
+                tokio::select! {
+                    biased;
+                    ended = connection.as_mut() => return ended,
+                    () = gate.closed(patience.linger) => {}
+                }
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            };
             tokio::select! {
-                ended = connection => ended,
+                ended = farewell => ended,
                 () = signals.cut.cancelled() => return,
             }
         }
@@ -102,8 +110,8 @@ where
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         // What comes now is no head of a request, whatever it looks like.
         ending.0 = None;
-    } else if upgrades {
-        // What a client said too early, in a protocol that it did not get, must not be read as its next request.
+    } else if upgrades || ending.0.as_ref().is_some_and(|gate| gate.is_closing()) {
+        // The listener closes; or: what a client said too early, in a protocol that it did not get, must not be read as its next request.
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(response.map(|body| Answer { body, _ending: ending }))

@@ -8,7 +8,7 @@ use std::future::Future as _;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -29,6 +29,8 @@ pub(super) struct Patience {
     pub(super) write: Duration,
     /// For the client to stop sending once we have said the last word.
     pub(super) part: Duration,
+    /// For the client of an idle connection to say what it was about to, when the listener closes.
+    pub(super) linger: Duration,
 }
 
 impl Default for Patience {
@@ -39,6 +41,7 @@ impl Default for Patience {
             idle: Duration::from_secs(180),
             write: Duration::from_secs(60),
             part: Duration::from_secs(2),
+            linger: Duration::from_millis(500),
         }
     }
 }
@@ -57,12 +60,16 @@ enum Phase {
 /// The phase of one connection, set from above (a request began, an answer ended) and from below (bytes came). All
 /// of it happens in the connection's own task; atomics only make it shareable.
 #[derive(Debug)]
-pub(super) struct Gate(AtomicU64);
+pub(super) struct Gate {
+    entry: AtomicU64,
+    /// Whether the next answer is the last one.
+    closing: AtomicBool,
+}
 
 impl Gate {
     /// A new connection owes its first head.
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self(AtomicU64::new(1)))
+        Arc::new(Self { entry: AtomicU64::new(1), closing: AtomicBool::new(false) })
     }
 
     /// A head is complete.
@@ -75,19 +82,40 @@ impl Gate {
         self.enter(Phase::Idle);
     }
 
+    /// Whether the answer that is made now has to be the last one.
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Relaxed)
+    }
+
+    /// From now on each answer is the last one. Ready once there was nothing to answer for `linger`.
+    ///
+    /// A client that keeps connections may have picked this one just now, and a request that crosses our end of the
+    /// connection on the wire fails, unless it is one that may be sent twice. A pool in use tries each of its
+    /// connections within milliseconds, finds that it is the last time, and closes it by itself.
+    pub(super) async fn closed(&self, linger: Duration) {
+        self.closing.store(true, Ordering::Relaxed);
+        loop {
+            let (before, phase) = self.now();
+            tokio::time::sleep(linger).await;
+            if phase != Phase::Busy && self.now().0 == before {
+                return;
+            }
+        }
+    }
+
     /// Each entry is told apart by a count in the upper bits, so that a phase entered anew has a fresh clock.
     fn enter(&self, phase: Phase) {
-        let entered = self.0.load(Ordering::Relaxed) & !3;
+        let entered = self.entry.load(Ordering::Relaxed) & !3;
         let bits = match phase {
             Phase::Idle => 0,
             Phase::Head => 1,
             Phase::Busy => 2,
         };
-        self.0.store(entered.wrapping_add(4) | bits, Ordering::Relaxed);
+        self.entry.store(entered.wrapping_add(4) | bits, Ordering::Relaxed);
     }
 
     fn now(&self) -> (u64, Phase) {
-        let entry = self.0.load(Ordering::Relaxed);
+        let entry = self.entry.load(Ordering::Relaxed);
         let phase = match entry & 3 {
             0 => Phase::Idle,
             1 => Phase::Head,

@@ -92,6 +92,7 @@ fn hasty() -> Manners {
         idle: Duration::from_millis(600),
         write: Duration::from_millis(150),
         part: Duration::from_millis(300),
+        linger: Duration::from_millis(100),
     };
     Manners { patience, max_connections: 16 }
 }

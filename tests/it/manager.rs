@@ -53,7 +53,7 @@ impl Manager {
 
     fn start(&self) -> Process {
         let sockets = [self.web.try_clone().unwrap().into(), self.control.try_clone().unwrap().into()];
-        Process::start_managed(&self.config(), sockets, &self.dir.path().join("notify"))
+        Process::start_managed(&self.config(), sockets, Some(&self.dir.path().join("notify")))
     }
 
     /// What the manager is told next, but for signs of life.

@@ -262,7 +262,9 @@ async fn a_reload_leaves_open_sockets_alone_even_when_everything_about_them_chan
         |toml| toml.text("upstreams.api", "url", "http://127.0.0.1:1"),
         |toml| toml.set("routes.web.paths", "\"/other/\"", "{ upstream = \"http://127.0.0.1:1\" }"),
         |toml| {
-            toml.remove("routes.web.paths").remove("routes.web").text("routes.site", "mode", "auth-code");
+            toml.remove("routes.web.paths").text("routes.web", "public_url", "https://other.test");
+            toml.text("routes.site", "mode", "device").text("routes.site", "client_id", "cli");
+            toml.set("routes.site", "verify", "false");
             toml.text("routes.site", "public_url", "https://app.test").text("routes.site", "upstream", "api")
         },
     ];

@@ -1,5 +1,5 @@
-//! Stories that take their time: a hundred kills under load, crowds at the end of a token, streams that are kept for
-//! minutes. Run apart from the default suite: `cargo test --test soak`.
+//! Stories that take their time: a hundred kills under load, a hundred reloads, restarts, crowds at the end of a token,
+//! streams that are kept for minutes. Run apart from the default suite: `cargo test --test soak`.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -17,7 +17,10 @@ mod caddy;
 mod client;
 mod crowd;
 mod kills;
+mod reloads;
+mod restarts;
 mod streams;
+mod traffic;
 #[expect(dead_code, reason = "the kit serves other stories too")]
 #[path = "../it/world/mod.rs"]
 mod world;

@@ -40,7 +40,7 @@ const GIGABYTE: u64 = 1 << 30;
 /// By how much a process may grow meanwhile: what is on its way, and what an allocator keeps.
 const GROWTH: u64 = 64 << 20;
 
-type Payload = BoxBody<Bytes, Infallible>;
+pub type Payload = BoxBody<Bytes, Infallible>;
 
 /// `GIGABYTE` zeros, made as they are asked for.
 fn gigabyte() -> Payload {
@@ -51,7 +51,7 @@ fn gigabyte() -> Payload {
 }
 
 /// An API with an endless event stream, a sink and a source.
-async fn api(received: Arc<AtomicU64>) -> SocketAddr {
+pub async fn api(received: Arc<AtomicU64>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let answer = move |request: Request<Incoming>| {
@@ -91,7 +91,7 @@ fn events() -> impl futures_util::Stream<Item = Result<Frame<Bytes>, Infallible>
 }
 
 /// A request of the front end's own page.
-fn fetch(method: Method, path: &str, handle: &Handle, body: Payload) -> Request<Payload> {
+pub fn fetch(method: Method, path: &str, handle: &Handle, body: Payload) -> Request<Payload> {
     let request = Request::builder()
         .method(method)
         .uri(path)
@@ -102,13 +102,13 @@ fn fetch(method: Method, path: &str, handle: &Handle, body: Payload) -> Request<
     request.body(body).unwrap()
 }
 
-async fn connect(address: SocketAddr) -> SendRequest<Payload> {
+pub async fn connect(address: SocketAddr) -> SendRequest<Payload> {
     let (sender, connection) = handshake(TokioIo::new(TcpStream::connect(address).await.unwrap())).await.unwrap();
     tokio::spawn(connection);
     sender
 }
 
-async fn socket(address: SocketAddr, handle: &Handle) -> WebSocketStream<TcpStream> {
+pub async fn socket(address: SocketAddr, handle: &Handle) -> WebSocketStream<TcpStream> {
     let request = Request::get("ws://app.test/api/socket")
         .header(HOST, "app.test")
         .header(COOKIE, handle.cookie())

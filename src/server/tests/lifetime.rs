@@ -149,6 +149,24 @@ async fn l15_closing_finishes_what_was_begun_and_closes_what_is_idle() {
     tokio::time::timeout(PATIENCE, closing).await.unwrap().unwrap();
 }
 
+/// A client that picked a kept connection just before it would be closed: its request may be one that must not be sent
+/// twice, so it has to be answered.
+#[tokio::test]
+async fn l15_a_request_that_crosses_the_end_of_an_idle_connection_is_answered() {
+    let listening = listening(Manners::default()).await;
+    let mut kept = connect(&listening).await;
+    kept.write_all(GET).await.unwrap();
+    until(&mut kept, ">").await;
+    let closing = tokio::spawn(listening.running.close(PATIENCE));
+    while TcpStream::connect(listening.address).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    kept.write_all(b"POST /once HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi").await.unwrap();
+    let answer = until_closed(&mut kept).await;
+    assert!(answer.contains("connection: close") && answer.ends_with("<POST /once hi>"), "{answer}");
+    tokio::time::timeout(PATIENCE, closing).await.unwrap().unwrap();
+}
+
 #[tokio::test]
 async fn l15_closing_cuts_what_does_not_finish() {
     let listening = listening(Manners::default()).await;

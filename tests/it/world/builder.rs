@@ -88,6 +88,7 @@ impl Builder {
             sidecar: Some(sidecar),
             process: None,
             past: String::new(),
+            held: None,
             toml: Mutex::new(toml),
             dir,
             canary,

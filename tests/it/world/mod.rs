@@ -23,6 +23,8 @@ pub mod toml;
 pub mod upstream;
 
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -63,6 +65,8 @@ pub struct World {
     process: Option<Process>,
     /// What processes before it logged.
     past: String,
+    /// Sockets that stay open when a process ends, for the next one.
+    held: Option<(std::net::TcpListener, UnixListener)>,
     toml: Mutex<Toml>,
     dir: TempDir,
     canary: String,
@@ -113,7 +117,10 @@ impl World {
 
     /// Where the routes are served.
     pub async fn address(&self) -> SocketAddr {
-        self.bound(ROUTES).await
+        match &self.held {
+            Some((web, _)) => web.local_addr().unwrap(),
+            None => self.bound(ROUTES).await,
+        }
     }
 
     /// Where a listener of the config file was bound.
@@ -232,6 +239,21 @@ impl World {
         self.revive().await;
     }
 
+    /// The same under a service manager that holds the sockets of routes and of verdicts.
+    pub async fn become_managed_process(&mut self) {
+        let path = self.dir().join("verdict.sock");
+        let (web, verdicts) = (std::net::TcpListener::bind("127.0.0.1:0").unwrap(), UnixListener::bind(&path).unwrap());
+        self.edited(|toml| {
+            toml.text("server", "listen", &web.local_addr().unwrap().to_string()).text(
+                "server",
+                "verdict_listen",
+                &format!("unix:{}", path.display()),
+            )
+        });
+        self.held = Some((web, verdicts));
+        self.become_process().await;
+    }
+
     /// The process.
     pub fn process(&self) -> &Process {
         self.process.as_ref().expect("a process runs")
@@ -253,7 +275,14 @@ impl World {
     /// Starts a process on the same files.
     pub async fn revive(&mut self) {
         let path = self.config_path();
-        self.process = Some(tokio::task::spawn_blocking(move || Process::start(&path)).await.unwrap());
+        let held = self.held.as_ref().map(|(web, verdicts)| -> [OwnedFd; 2] {
+            [web.try_clone().unwrap().into(), verdicts.try_clone().unwrap().into()]
+        });
+        let start = move || match held {
+            Some(sockets) => Process::start_managed(&path, sockets, None),
+            None => Process::start(&path),
+        };
+        self.process = Some(tokio::task::spawn_blocking(start).await.unwrap());
         self.add_host("app.test", true).await;
     }
 

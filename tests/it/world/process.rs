@@ -41,8 +41,8 @@ impl Process {
         Self::launch(command.args(["run", "--config"]).arg(path).stdin(Stdio::null()).stdout(Stdio::null()))
     }
 
-    /// The same under a service manager that has opened two sockets and listens at `notify`.
-    pub fn start_managed(path: &Path, sockets: [OwnedFd; 2], notify: &Path) -> Self {
+    /// The same under a service manager that has opened two sockets, and may listen at `notify`.
+    pub fn start_managed(path: &Path, sockets: [OwnedFd; 2], notify: Option<&Path>) -> Self {
         // A shell puts the sockets where they are looked for: what Rust opens is closed in a child, but for its standard
         // streams.
         let script = "exec 3<&0 4<&1 0</dev/null 1>/dev/null; export LISTEN_PID=$$ LISTEN_FDS=2; exec \"$@\"";
@@ -51,9 +51,10 @@ impl Process {
         command
             .args(["-c", script, "sh", env!("CARGO_BIN_EXE_vestibule"), "run", "--config"])
             .arg(path)
-            .env("LISTEN_FDNAMES", "web:second")
-            .env("NOTIFY_SOCKET", notify)
-            .env("WATCHDOG_USEC", "1000000");
+            .env("LISTEN_FDNAMES", "web:second");
+        if let Some(notify) = notify {
+            command.env("NOTIFY_SOCKET", notify).env("WATCHDOG_USEC", "1000000");
+        }
         Self::launch(command.stdin(first).stdout(second))
     }
 
