@@ -166,7 +166,7 @@ async fn x15_o28_a_refresh_does_not_bring_an_ended_session_back() {
 }
 
 #[tokio::test]
-async fn bc_6_ends_by_sid_one_session_and_by_subject_all() {
+async fn cb_23_bc_6_ends_by_sid_one_session_and_by_subject_all() {
     on_each_store(100, async |sessions, ends| {
         let mut ids = Vec::new();
         for (subject, sid) in [("alice", Some("s1")), ("alice", Some("s2")), ("alice", None), ("bob", Some("s1x"))] {

@@ -119,7 +119,7 @@ async fn f10_f11_folded_lines_and_blanks_before_the_colon_are_refused() {
 }
 
 #[tokio::test]
-async fn f15_other_protocols_are_refused() {
+async fn in_4_f15_other_protocols_are_refused() {
     for bytes in [
         "GET /\r\n\r\n",
         "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\u{4}\0\0\0\0\0",

@@ -171,7 +171,7 @@ async fn jv_15_without_kid_the_only_key_that_fits() {
 }
 
 #[tokio::test]
-async fn i34_at_hash_can_be_required() {
+async fn cb_17_i34_at_hash_can_be_required() {
     let stage = Stage::with(Options::default(), |script| script.require_at_hash = true).await;
     stage.lie(Endpoint::Token, Kind::IdToken(RemoveClaim("at_hash")));
     refused("I34", stage.login().await, "at_hash is missing");

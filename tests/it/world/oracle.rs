@@ -32,6 +32,7 @@ pub async fn judge(world: &World) -> Vec<String> {
     }
     let log = search.leaks(&world.log(), Reader::Operator);
     faults.extend(log.into_iter().map(|leak| format!("the log shows {leak}")));
+    // AD-4.
     let metrics = search.leaks(&world.admin("/metrics").await.text(), Reader::Operator);
     faults.extend(metrics.into_iter().map(|leak| format!("the metrics show {leak}")));
     for request in world.upstream.recorded() {
