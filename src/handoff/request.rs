@@ -26,7 +26,7 @@ const NEVER_PREFIXES: &[&str] = &["x-forwarded-", "vestibule-"];
 
 /// Identity headers of other proxies: a rule that says who calls keeps clients from all of them, since apps read more
 /// names than a rule may know.
-const OTHERS: &[&str] = &["x-auth-request-", "remote-"];
+const OTHERS: &[&str] = &["x-auth-request-", "x-authenticated-", "x-authentik-", "x-remote-", "x-webauth-", "remote-"];
 
 /// A family of which a rule that owns one member owns all. APIs use other members for other things.
 const FAMILY: &str = "x-auth-";

@@ -24,6 +24,7 @@ mod cross_site;
 mod diff;
 mod edits;
 mod failures;
+mod front;
 mod hints;
 mod inbound;
 mod init;

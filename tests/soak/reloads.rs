@@ -11,11 +11,12 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
 use crate::caddies;
-use crate::caddy::Caddy;
+use crate::caddy;
 use crate::client::{self, Handle};
 use crate::streams;
 use crate::traffic::{Tally, Traffic};
 use crate::world::World;
+use crate::world::caddy::Caddy;
 use crate::world::live::SocketUpstream;
 use crate::world::toml::Toml;
 
@@ -56,9 +57,9 @@ pub async fn world(api: std::net::SocketAddr, sockets: String) -> World {
 
 /// A Caddy before it.
 pub async fn caddy(world: &World, api: std::net::SocketAddr, binary: &std::path::Path) -> Caddy {
-    let text = Caddy::caddyfile(world).await;
+    let text = caddy::caddyfile(world).await;
     assert!(text.contains("{$WEB_APP}"), "{text}");
-    Caddy::start(binary, &world.dir().join("caddy"), &text.replace("{$WEB_APP}", &api.to_string())).await
+    Caddy::start(binary, &world.dir().join("caddy"), &text.replace("{$WEB_APP}", &api.to_string()), &[]).await
 }
 
 /// A change that takes nothing from anybody, the `turn`-th of its kind.

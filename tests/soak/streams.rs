@@ -23,7 +23,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{WebSocketStream, client_async};
 
-use crate::caddy::Caddy;
+use crate::caddy;
 use crate::client::{self, Handle};
 use crate::world::World;
 use crate::world::live::SocketUpstream;
@@ -197,7 +197,7 @@ async fn behind(binary: &Path) {
         .start()
         .await;
     world.become_process().await;
-    let caddy = Caddy::before(&world, binary).await;
+    let caddy = caddy::before(&world, binary).await;
     let handle = client::login(caddy.address, "alice").await.unwrap();
     let pid = world.process().id();
     let before = resident(pid);

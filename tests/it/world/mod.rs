@@ -11,6 +11,7 @@ pub mod answer;
 pub mod ask;
 pub mod browser;
 pub mod builder;
+pub mod caddy;
 pub mod canary;
 pub mod jar;
 pub mod live;
