@@ -1,5 +1,5 @@
 //! Stories that take their time: a hundred kills under load, a hundred reloads, restarts, crowds at the end of a token,
-//! streams that are kept for minutes. Run apart from the default suite: `cargo test --test soak`.
+//! streams that are kept for minutes, a hundred thousand strangers. Run apart from the default suite: `cargo test --test soak`.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -19,8 +19,12 @@ mod crowd;
 mod kills;
 mod reloads;
 mod restarts;
+#[expect(dead_code, reason = "the site serves other stories too")]
+#[path = "../it/front/site.rs"]
+mod site;
 mod streams;
 mod traffic;
+mod verdicts;
 #[expect(dead_code, reason = "the kit serves other stories too")]
 #[path = "../it/world/mod.rs"]
 mod world;
