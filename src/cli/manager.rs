@@ -18,7 +18,8 @@ use crate::server::Inherited;
 /// Takes over what the manager has opened. To be called while the process has one thread.
 pub(super) fn inherited() -> Inherited {
     let mut inherited = Inherited::default();
-    let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
+    let names = std::env::var_os("LISTEN_FDNAMES").unwrap_or_default();
+    let names = names.to_string_lossy();
     let mut names = names.split(':');
     let mut sockets = ListenFd::from_env();
     for index in 0..sockets.len() {

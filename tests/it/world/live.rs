@@ -43,10 +43,10 @@ pub struct Live {
 
 /// The cookies of a browser, as a header.
 pub fn cookie(browser: &Browser) -> String {
-    joined(browser.cookies())
+    joined(&browser.cookies())
 }
 
-fn joined(cookies: Vec<super::jar::Cookie>) -> String {
+fn joined(cookies: &[super::jar::Cookie]) -> String {
     let pairs: Vec<String> = cookies.iter().map(|cookie| format!("{}={}", cookie.name, cookie.value)).collect();
     pairs.join("; ")
 }
@@ -64,7 +64,7 @@ impl Live {
         let driver = tokio::spawn(connection);
         let request = Request::get(path)
             .header("host", host)
-            .header("cookie", joined(browser.cookies_of(host)))
+            .header("cookie", joined(&browser.cookies_of(host)))
             .header("sec-fetch-site", "same-origin")
             .body(Full::<Bytes>::default())
             .unwrap();
