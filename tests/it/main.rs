@@ -23,6 +23,8 @@ mod demo;
 mod cross_site;
 mod diff;
 mod edits;
+mod every_key;
+mod fresh_start;
 mod failures;
 mod front;
 mod hints;

@@ -16,6 +16,7 @@ pub mod canary;
 pub mod jar;
 pub mod live;
 pub mod log;
+pub mod observe;
 mod oracle;
 pub mod process;
 pub mod raw;
