@@ -7,6 +7,7 @@ mod check;
 #[cfg(feature = "demo")]
 mod demo;
 mod diff;
+mod explain;
 mod init;
 mod log;
 mod manager;
@@ -36,6 +37,8 @@ enum Command {
     Check(check::CheckArgs),
     /// Say what an edit would change, and what that means for those who are logged in
     Diff(diff::DiffArgs),
+    /// Say what would become of a request, and why
+    Explain(explain::ExplainArgs),
     /// Write a first configuration, a session key and a Caddyfile, and say what to register at the provider
     Init(init::InitArgs),
     /// Print the Caddyfile that fits the configuration
@@ -71,6 +74,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(&args.path()),
         Command::Check(args) => check::check(&args),
         Command::Diff(args) => diff::diff(&args),
+        Command::Explain(args) => explain::explain(&args),
         Command::Init(args) => init::init(&args),
         Command::Caddyfile(args) => caddyfile::caddyfile(&args),
         Command::Keygen(args) => init::keygen(&args),

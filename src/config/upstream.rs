@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,6 +60,17 @@ pub enum UpstreamHost {
     Upstream,
     /// The host the client asked for (the default for apps that build absolute URLs).
     Client,
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Http(authority) => write!(formatter, "http://{authority}"),
+            Self::Https(authority) => write!(formatter, "https://{authority}"),
+            Self::H2c(authority) => write!(formatter, "h2c://{authority}"),
+            Self::Unix(path) => write!(formatter, "unix:{}", path.display()),
+        }
+    }
 }
 
 impl Target {

@@ -18,10 +18,10 @@ pub use answer::{Asker, answer};
 /// Why a request was refused. The snake_case code of each is part of our API: answers, logs, metrics and `explain`
 /// all use it.
 macro_rules! reasons {
-    ($($(#[$doc:meta])* $name:ident = $code:literal, $status:ident, $fault:ident;)*) => {
+    ($(#[doc = $meaning:literal] $name:ident = $code:literal, $status:ident, $fault:ident;)*) => {
         /// Why a request was refused; a closed set.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub enum Reason { $($(#[$doc])* $name,)* }
+        pub enum Reason { $(#[doc = $meaning] $name,)* }
 
         impl Reason {
             /// Every reason, for tests and pre-made metric series.
@@ -31,6 +31,12 @@ macro_rules! reasons {
             #[must_use]
             pub const fn code(self) -> &'static str {
                 match self { $(Self::$name => $code,)* }
+            }
+
+            /// What it means, in one sentence for an operator.
+            #[must_use]
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Self::$name => $meaning.trim_ascii(),)* }
             }
 
             /// The status of the answer; always 4xx or 5xx.

@@ -135,9 +135,8 @@ impl Edge {
     ) -> Response<Body> {
         let Match { route, site, .. } = visit.found;
         let rules = route.cross_site();
-        let judgement = rules.as_ref().map_or(Judgement::Pass(None), |rules| judge(&head, visit.kind, rules));
-        let outcome = match judgement {
-            Judgement::Preflight(origin) => {
+        let outcome = match gate(&visit.found, &head, visit.kind) {
+            Gate::Preflight(origin) => {
                 let mut response = Response::new(Body::Empty);
                 *response.status_mut() = StatusCode::NO_CONTENT;
                 if let Some(rules) = rules {
@@ -145,30 +144,16 @@ impl Edge {
                 }
                 return response;
             }
-            Judgement::Refuse(why) => {
-                let mut refusal = Refusal::new(Reason::CrossSite).because(why);
-                let answers = visit.kind == Kind::Form && visit.place == Some(Place::Endpoint(Endpoint::LoginEnd));
-                refusal.words = answers.then_some(FORM_POST);
+            Gate::Closed(refusal, origin) => {
+                visit.origin = origin;
                 Err(refusal)
             }
-            Judgement::Pass(origin) => {
+            Gate::Open(place, origin) => {
                 visit.origin = origin;
-                match visit.place {
-                    None => Err(visit.found.nowhere()),
-                    Some(place) => {
-                        let call = Call {
-                            place,
-                            site,
-                            kind: visit.kind,
-                            wants: visit.wants,
-                            now: self.lasting.clock.now(),
-                            peer,
-                            request_id: Arc::clone(&request_id),
-                            head,
-                        };
-                        route.call((call, body)).await
-                    }
-                }
+                let (kind, wants) = (visit.kind, visit.wants);
+                let (now, request_id) = (self.lasting.clock.now(), Arc::clone(&request_id));
+                let call = Call { place, site, kind, wants, now, peer, request_id, head };
+                route.call((call, body)).await
             }
         };
         let ours = !matches!((&outcome, visit.place), (Ok(_), Some(Place::Rule(_))));
@@ -194,8 +179,36 @@ impl Edge {
     }
 }
 
+/// Whether a request comes as far as its route.
+pub(super) enum Gate {
+    /// It is a preflight, of this good origin.
+    Preflight(HeaderValue),
+    /// It does not; with the good origin whose scripts may read why.
+    Closed(Refusal, Option<HeaderValue>),
+    /// It does, to this place; with the origin, where a good one was named.
+    Open(Place, Option<HeaderValue>),
+}
+
+/// Judges where a request comes from, and whether anything is where it wants to go.
+pub(super) fn gate(found: &Match<'_>, head: &request::Parts, kind: Kind) -> Gate {
+    let rules = found.route.cross_site();
+    match rules.as_ref().map_or(Judgement::Pass(None), |rules| judge(head, kind, rules)) {
+        Judgement::Preflight(origin) => Gate::Preflight(origin),
+        Judgement::Refuse(why) => {
+            let mut refusal = Refusal::new(Reason::CrossSite).because(why);
+            let answers = kind == Kind::Form && found.place == Some(Place::Endpoint(Endpoint::LoginEnd));
+            refusal.words = answers.then_some(FORM_POST);
+            Gate::Closed(refusal, None)
+        }
+        Judgement::Pass(origin) => match found.place {
+            None => Gate::Closed(found.nowhere(), origin),
+            Some(place) => Gate::Open(place, origin),
+        },
+    }
+}
+
 /// Peer, framing and target, then the route.
-fn admit<'a>(
+pub(super) fn admit<'a>(
     snapshot: &'a Snapshot,
     listen: &Listen,
     head: &request::Parts,

@@ -4,6 +4,7 @@
 //! else. What is asked about stands in the `X-Forwarded-*` headers that Caddy writes itself; nothing is read from the
 //! query, which Caddy fills with the client's.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,8 +18,9 @@ use crate::mode::{Call, Verdict};
 use crate::runtime::{Current, Lasting, Match, Snapshot};
 use crate::server::Peer;
 use crate::server::complaint::{Complaints, Subject};
-use crate::server::edge::{RequestIds, guard, is_trusted};
-use crate::web::{Body, Judgement, Kind, Wants, judge};
+use crate::server::edge::{Gate, RequestIds, gate, guard, is_trusted};
+use crate::time::Timestamp;
+use crate::web::{Body, Kind, Wants};
 
 /// A verdict takes at most this long, whatever a provider does.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -92,27 +94,11 @@ impl Verdicts {
         peer: Peer,
     ) -> (Response<Body>, &'static str) {
         let Question { head, kind, wants } = question;
-        let Match { route, site, place, .. } = found;
+        let Match { route, site, .. } = found;
         let rules = route.cross_site();
         let here = head.uri.path_and_query().filter(|_| kind == Kind::Navigation).cloned();
-        let mut origin = None;
-        let judgement = rules.as_ref().map_or(Judgement::Pass(None), |rules| judge(&head, kind, rules));
-        let outcome = match (judgement, place) {
-            (Judgement::Refuse(why), _) => Err(Refusal::new(Reason::CrossSite).because(why)),
-            // Whoever answers the preflight is the app, and nobody has proved who asks.
-            (Judgement::Preflight(_), _) => {
-                Err(Refusal::new(Reason::LoginRequired).because("a preflight proves nothing"))
-            }
-            (Judgement::Pass(_), None) => Err(found.nowhere()),
-            (Judgement::Pass(from), Some(place)) => {
-                origin = from;
-                let now = self.lasting.clock.now();
-                let request_id = Arc::clone(request_id);
-                let call = Call { head, place, site, kind, wants, now, peer: peer.ip(), request_id };
-                let verdict = tokio::time::timeout(DEADLINE, route.verdict(&call)).await;
-                verdict.unwrap_or_else(|_| Err(Refusal::new(Reason::ProviderTimeout).because("no verdict in time")))
-            }
-        };
+        let now = self.lasting.clock.now();
+        let (outcome, origin) = decide(&found, head, (kind, wants), (now, peer.ip(), request_id)).await;
         match outcome {
             Ok(Verdict::Allow(headers)) => (allow(headers), "allow"),
             Ok(Verdict::Login(url)) => (login(&url), "login"),
@@ -127,6 +113,27 @@ impl Verdicts {
                 }
                 (response, refusal.reason.code())
             }
+        }
+    }
+}
+
+/// Judges the request `head` that Caddy asks about. The second is the good origin whose scripts may read the answer.
+pub(super) async fn decide(
+    found: &Match<'_>,
+    head: request::Parts,
+    (kind, wants): (Kind, Wants),
+    (now, peer, request_id): (Timestamp, Option<IpAddr>, &Arc<str>),
+) -> (Result<Verdict, Refusal>, Option<HeaderValue>) {
+    match gate(found, &head, kind) {
+        // Whoever answers the preflight is the app, and nobody has proved who asks.
+        Gate::Preflight(_) => (Err(Refusal::new(Reason::LoginRequired).because("a preflight proves nothing")), None),
+        Gate::Closed(refusal, _) => (Err(refusal), None),
+        Gate::Open(place, origin) => {
+            let site = found.site;
+            let call = Call { head, place, site, kind, wants, now, peer, request_id: Arc::clone(request_id) };
+            let verdict = tokio::time::timeout(DEADLINE, found.route.verdict(&call)).await;
+            let late = |_| Err(Refusal::new(Reason::ProviderTimeout).because("no verdict in time"));
+            (verdict.unwrap_or_else(late), origin)
         }
     }
 }
@@ -153,16 +160,18 @@ fn login(url: &str) -> Response<Body> {
     response
 }
 
-/// A refusal with a status that Caddy's `forward_auth` and every reader of its contract understand: 401 for those who
-/// are nobody, 403 for all else that they did, 5xx for what is broken here.
+/// A refusal with a status that Caddy's `forward_auth` and every reader of its contract understand.
 fn refuse(refusal: &Refusal, asker: &Asker<'_>) -> Response<Body> {
     let mut response = answer(refusal, asker);
-    let status = response.status();
-    if status.is_client_error() && status != StatusCode::UNAUTHORIZED {
-        *response.status_mut() = StatusCode::FORBIDDEN;
-    }
+    *response.status_mut() = status(refusal.reason);
     guard(response.headers_mut());
     response
+}
+
+/// 401 for those who are nobody, 403 for all else that they did, 5xx for what is broken here.
+pub(super) fn status(reason: Reason) -> StatusCode {
+    let status = reason.status();
+    if status.is_client_error() && status != StatusCode::UNAUTHORIZED { StatusCode::FORBIDDEN } else { status }
 }
 
 /// Reads what Caddy asks about, finds the route and rule, and makes `head` that of the request in question.

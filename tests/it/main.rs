@@ -25,6 +25,7 @@ mod diff;
 mod edits;
 mod every_key;
 mod fresh_start;
+mod explain;
 mod failures;
 mod front;
 mod hints;
