@@ -298,3 +298,22 @@ async fn px_15_parallel_questions_at_expiry_cause_one_refresh_and_get_the_fresh_
     assert_eq!((world.provider.count(Endpoint::Token) - tokens, world.provider.reuses()), (1, 0));
     world.finish().await;
 }
+
+/// Whatever fails behind a verdict is no yes.
+#[tokio::test]
+async fn fa_3_a07_a08_what_fails_is_never_a_yes() {
+    let world = world(&[("/", "{ authorization = \"bearer\" }")]).await;
+    login(&world).await;
+    world.provider.go_down().await.unwrap();
+    world.clock.shift(301);
+    let answer = question(&world, "GET", "/x").await.by(&world.browser).ask().await;
+    assert_eq!((status(&answer), header(&answer, "vestibule-error")), (503, vec!["provider_unavailable"]), "{answer}");
+    world.provider.come_up().unwrap();
+    world.clock.shift(6);
+    assert_eq!(status(&question(&world, "GET", "/x").await.by(&world.browser).ask().await), 204, "and it was not lost");
+    world.provider.revoke_all();
+    world.clock.shift(301);
+    let answer = question(&world, "GET", "/x").await.by(&world.browser).ask().await;
+    assert_eq!((status(&answer), header(&answer, "vestibule-error")), (401, vec!["login_required"]), "{answer}");
+    world.finish().await;
+}

@@ -5,5 +5,6 @@ mod bodies;
 mod identity;
 pub mod site;
 mod tricks;
+mod trouble;
 
 use site::{Actor, BROWSER, Front, PATIENCE, Seen, behind_each};

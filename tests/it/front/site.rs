@@ -48,6 +48,11 @@ pub struct Actor {
 impl Front {
     /// The site behind the Caddy at `binary`.
     pub async fn behind(binary: &Path) -> Self {
+        Self::with(binary, None).await
+    }
+
+    /// The same, with something else at `VESTIBULE_VERDICTS` than Vestibule.
+    pub async fn with(binary: &Path, verdicts: Option<SocketAddr>) -> Self {
         let [wiki, reports, things] =
             [EchoUpstream::start().await, EchoUpstream::start().await, EchoUpstream::start().await];
         let wiki_url = wiki.url();
@@ -84,7 +89,7 @@ impl Front {
             ("SITE", "http://app.test:{port}".to_owned()),
             ("VESTIBULE", world.bound(WEB).await.to_string()),
             ("VESTIBULE_CLI", world.bound(CLI).await.to_string()),
-            ("VESTIBULE_VERDICTS", world.bound(VERDICTS).await.to_string()),
+            ("VESTIBULE_VERDICTS", verdicts.unwrap_or(world.bound(VERDICTS).await).to_string()),
             ("WEB_APP", reports.address().to_string()),
             ("THINGS_APP", things.address().to_string()),
             ("SPA_ROOT", world.dir().display().to_string()),
