@@ -8,15 +8,17 @@ mod check;
 mod demo;
 mod diff;
 mod explain;
+mod healthcheck;
 mod init;
 mod log;
+mod pages;
 mod manager;
 mod run;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 /// Where the configuration is looked for when nobody says, in this order.
 const DEFAULT_PATHS: [&str; 2] = ["vestibule.toml", "/etc/vestibule/vestibule.toml"];
@@ -45,6 +47,14 @@ enum Command {
     Caddyfile(caddyfile::CaddyfileArgs),
     /// Make a session key
     Keygen(init::KeygenArgs),
+    /// Ask the running process how it is, for container engines and scripts
+    Healthcheck(healthcheck::HealthcheckArgs),
+    /// Print the JSON schema of the configuration, by which editors complete its keys
+    Schema,
+    /// Print what completes these commands in a shell
+    Completions(pages::CompletionsArgs),
+    /// Print the manual page, or write those of all commands
+    Man(pages::ManArgs),
     /// Start a provider, a front end, an API, Vestibule and Caddy on this machine, to click through
     #[cfg(feature = "demo")]
     Demo(demo::DemoArgs),
@@ -78,6 +88,13 @@ pub fn main() -> ExitCode {
         Command::Init(args) => init::init(&args),
         Command::Caddyfile(args) => caddyfile::caddyfile(&args),
         Command::Keygen(args) => init::keygen(&args),
+        Command::Healthcheck(args) => healthcheck::healthcheck(&args),
+        Command::Schema => {
+            say(&crate::config::json_schema());
+            ExitCode::SUCCESS
+        }
+        Command::Completions(args) => pages::completions(&args, &mut Cli::command()),
+        Command::Man(args) => pages::man(&args, Cli::command()),
         #[cfg(feature = "demo")]
         Command::Demo(args) => demo::demo(args),
     }
@@ -97,9 +114,7 @@ fn say(text: &str) {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
-    use super::Cli;
+    use super::*;
 
     #[test]
     fn the_command_line_is_consistent() {
