@@ -68,10 +68,11 @@ impl Load<'_> {
         let mut stream = TcpStream::connect(self.address).unwrap();
         stream.set_nodelay(true).unwrap();
         let share = self.requests.len() / CONNECTIONS;
-        let requests = if share == 0 { self.requests } else { &self.requests[asker * share..][..share] };
-        let next = || requests[cursor.fetch_add(1, Ordering::Relaxed) % requests.len()].as_bytes();
+        let own = asker * share..(asker + 1) * share;
+        let requests = if share == 0 { self.requests } else { self.requests.get(own).unwrap() };
+        let next = || requests.get(cursor.fetch_add(1, Ordering::Relaxed) % requests.len()).unwrap().as_bytes();
         let mut answer = first_answer(&mut stream, next());
-        let status = answer[..answer.iter().position(|byte| *byte == b'\n').unwrap()].to_vec();
+        let status = answer.split(|byte| *byte == b'\n').next().unwrap().to_vec();
         assert!(status.starts_with(b"HTTP/1.1 20"), "{}", String::from_utf8_lossy(&answer));
         let mut took = Vec::with_capacity(1 << 18);
         let begun = Instant::now();

@@ -6,7 +6,6 @@
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
-    clippy::disallowed_methods,
     reason = "a bench fails by panicking, talks to a terminal, and asks the system what it needs"
 )]
 

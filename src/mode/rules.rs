@@ -69,7 +69,7 @@ pub(super) fn asked_for<'a>(rules: impl Iterator<Item = &'a PathRule>, groups_cl
     paths.extend(USER_CLAIMS);
     paths.extend(TOLD.iter().map(|header| header.claim.as_str()));
     for rule in rules {
-        paths.extend(rule.required_claims.iter().map(|(path, _)| path.as_str()));
+        paths.extend(rule.required_claims.keys().map(String::as_str));
         paths.extend(rule.identity_headers.iter().map(|header| header.claim.as_str()));
     }
     let names = paths.into_iter().flat_map(|path| [path, path.split('.').next().unwrap_or(path)]);

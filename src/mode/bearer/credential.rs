@@ -54,7 +54,7 @@ const fn is_scheme(byte: u8) -> bool {
 fn is_b64token(text: &str) -> bool {
     let body = text.trim_end_matches('=');
     // `b'-'..=b'9'` is `-`, `.`, `/` and the digits. Every byte is looked at: without a way out, many are at once.
-    let fits = |byte: u8| matches!(byte | 0x20, b'a'..=b'z') | matches!(byte, b'-'..=b'9' | b'_' | b'~' | b'+');
+    let fits = |byte: u8| byte.is_ascii_alphabetic() | matches!(byte, b'-'..=b'9' | b'_' | b'~' | b'+');
     !body.is_empty() & body.bytes().fold(true, |fitting, byte| fitting & fits(byte))
 }
 

@@ -130,9 +130,10 @@ impl File {
     }
 
     pub(super) fn use_keys(&self, keys: Arc<KeyRing>) {
-        let before = self.shared.keys.swap(Arc::clone(&keys));
+        let all_open = keys.opens_all_of(&self.shared.keys.load());
+        self.shared.keys.store(keys);
         // What is held decoded does not say which key it was sealed by; what is still good is one look away.
-        if !keys.opens_all_of(&before) {
+        if !all_open {
             self.shared.cache.clear();
         }
     }
