@@ -178,7 +178,8 @@ impl House {
         listeners.commit(prepared);
         (self.apply_log)(&config.log);
         if let Some(left) = left {
-            sessions.forget(left).await;
+            let sessions = Arc::clone(sessions);
+            self.lasting.tasks.spawn(async move { sessions.forget(left).await });
         }
         Ok(())
     }

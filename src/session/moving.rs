@@ -16,7 +16,7 @@ use tracing::{info, warn};
 
 use crate::session::file::{File, FileOptions};
 use crate::session::sessions::Store;
-use crate::session::{Error, Found, Memory, SessionId, Sessions, Touch};
+use crate::session::{Error, Found, Memory, SessionId, Sessions, State, Touch};
 use crate::time::Timestamp;
 
 /// How many sessions are carried over at once.
@@ -50,8 +50,11 @@ pub struct Move {
     round: OwnedMutexGuard<()>,
 }
 
-/// A store that sessions have moved out of.
-pub struct Left(Arc<Store>);
+/// A store that sessions have moved out of. No other move begins while it is there.
+pub struct Left {
+    store: Arc<Store>,
+    _round: OwnedMutexGuard<()>,
+}
 
 /// What happens to sessions during a move; outside of one, nothing is noted.
 #[derive(Default)]
@@ -164,13 +167,14 @@ impl Sessions {
         }
         let Move { to, place, begun, round } = moving;
         self.store.store(Arc::clone(&to));
-        drop((all, round));
+        drop(all);
+        self.show(&from);
         // What was used in the last moment, by whoever had the old store in hand.
         carry_uses(&to, self.notes.take()).await;
         self.notes.note(false);
         let milliseconds = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         info!(to = place, sessions = to.count(), milliseconds, "sessions have moved");
-        Ok(Left(from))
+        Ok(Left { store: from, _round: round })
     }
 
     async fn catch_up(&self, from: &Store, to: &Store) -> Result<(), Error> {
@@ -185,7 +189,13 @@ impl Sessions {
     }
 
     async fn failed(&self, moving: Move, error: Error) -> String {
-        let why = format!("sessions cannot move to {}: {error}", moving.place);
+        let advice = match self.state().1 {
+            State::Up => "",
+            State::Opening | State::Down => {
+                "; the store that they are in has to be up for that. Restart to begin anew in the other one"
+            }
+        };
+        let why = format!("sessions cannot move to {}: {error}{advice}", moving.place);
         self.abandon_move(moving).await;
         why
     }
@@ -200,11 +210,12 @@ impl Sessions {
     }
 
     /// Empties and closes a store that was left, without an end for anybody.
-    pub async fn forget(&self, Left(left): Left) {
-        if let Err(error) = left.leave().await {
+    pub async fn forget(&self, left: Left) {
+        if let Err(error) = left.store.leave().await {
             warn!(%error, "the store that sessions have moved out of could not be emptied: remove its file");
         }
-        self.show(&left);
+        // What it was doing meanwhile may have been counted once more.
+        self.show(&left.store);
     }
 
     /// Shows what is kept now, and of `left` nothing.
@@ -292,7 +303,7 @@ impl fmt::Debug for Move {
 
 impl fmt::Debug for Left {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "Left({})", self.0.label())
+        write!(formatter, "Left({})", self.store.label())
     }
 }
 

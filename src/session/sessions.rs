@@ -150,12 +150,16 @@ impl Sessions {
                 Store::Memory(memory) => Ok(memory.load(id, touch, limit, now)),
                 Store::File(file) => file.load(id, limit, touch, now).await,
             };
-            let moved_to = self.store.load();
+            let error = match asked {
+                Ok(found) => break found,
+                Err(error) => error,
+            };
             // One that was left while it was asked does not answer any more; the one in its place does.
-            match asked {
-                Err(_) if !Arc::ptr_eq(&store, &moved_to) => store = moved_to,
-                asked => break asked?,
+            let moved_to = self.store.load();
+            if Arc::ptr_eq(&store, &moved_to) {
+                return Err(error);
             }
+            store = moved_to;
         };
         if touch == Touch::Use && found.is_some() {
             self.notes.uses(id, now);

@@ -16,7 +16,7 @@ mod writer;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -71,6 +71,8 @@ struct Shared {
     keys: ArcSwap<KeyRing>,
     count: AtomicUsize,
     capacity: AtomicUsize,
+    /// Whether sessions have moved elsewhere: then this is not their number any more.
+    left: AtomicBool,
     /// The longest unused sessions as of the last look, the longest one last.
     longest_unused: Mutex<Vec<(Timestamp, SessionId)>>,
     hooks: Hooks,
@@ -99,6 +101,7 @@ impl File {
             keys: ArcSwap::new(keys),
             count: AtomicUsize::new(0),
             capacity: AtomicUsize::new(capacity.max(1)),
+            left: AtomicBool::new(false),
             longest_unused: Mutex::default(),
             hooks,
             metrics,
@@ -312,9 +315,19 @@ impl Shared {
         self.capacity.load(Ordering::Relaxed)
     }
 
+    /// A commit that began at `begun` left so many sessions.
+    fn committed(&self, count: usize, begun: Instant) {
+        if !self.left.load(Ordering::Relaxed) {
+            self.metrics.store_operation("file", "commit", begun.elapsed().as_secs_f64());
+        }
+        self.counted(count);
+    }
+
     fn counted(&self, count: usize) {
         self.count.store(count, Ordering::Relaxed);
-        self.metrics.sessions_active("file", count);
+        if !self.left.load(Ordering::Relaxed) {
+            self.metrics.sessions_active("file", count);
+        }
     }
 
     /// A failure to read, told to the operator.

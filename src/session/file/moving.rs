@@ -86,6 +86,7 @@ impl File {
     /// Takes everything out, without an end for anybody, and lets go of the file. Whoever opens it again finds nobody
     /// who has logged out elsewhere since.
     pub(in crate::session) async fn leave(&self) -> Result<(), Error> {
+        self.shared.left.store(true, super::Ordering::Relaxed);
         let emptied = self.commit(|tables| tables.empty(), |()| {}).await;
         self.close().await;
         emptied

@@ -122,8 +122,7 @@ fn commit(shared: &Shared, book: &Book, batch: Vec<Job>, last_uses: &[(SessionId
             Ok((tables.len()?, afters))
         })
     })?;
-    shared.metrics.store_operation("file", "commit", begun.elapsed().as_secs_f64());
-    shared.counted(count);
+    shared.committed(count, begun);
     shared.cache.noted(last_uses);
     for after in afters {
         // What is told to others must not end the thread that everybody waits for.
