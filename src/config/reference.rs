@@ -14,6 +14,9 @@ const HEAD: &str = "\
 # Durations are strings such as \"500ms\", \"30s\", \"5m 30s\" or \"10h\".
 # Secrets are { file = \"/path\" }, { env = \"NAME\" } or { credential = \"name\" } (systemd). A secret in this file itself
 # works too, with a warning. Relative paths begin at the config's directory.
+#
+# Every key takes effect when the file is saved; no key needs a restart. Secrets in files, and the ca_file of a
+# provider or an upstream, are watched like it; what is in the environment or a credential changes with a restart only.
 ";
 
 const WIDTH: usize = 118;
