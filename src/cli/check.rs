@@ -1,11 +1,12 @@
-//! `vestibule check`: every problem of a configuration at once, and what to register at each provider.
+//! `vestibule check`: every problem of a configuration at once, and what to register at each provider; with `--online`,
+//! whether the providers answer as it expects.
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::Args;
 
-use crate::cli::{ConfigArgs, complain, say};
+use crate::cli::{ConfigArgs, complain, online, say};
 use crate::config::{self, Severity};
 
 #[derive(Debug, Args)]
@@ -15,9 +16,12 @@ pub(super) struct CheckArgs {
     /// Fail on warnings too, and name everything that is weaker than its default
     #[arg(long)]
     strict: bool,
+    /// Ask the providers, too: metadata, keys, clocks, and a made-up code that shows whether they know each secret
+    #[arg(long)]
+    online: bool,
 }
 
-/// Reads the configuration as `run` would, without binding or calling anything.
+/// Reads the configuration as `run` would, without binding anything; nobody is called but by `--online`.
 pub(super) fn check(args: &CheckArgs) -> ExitCode {
     let path = args.config.path();
     let least = if args.strict { Severity::Weaker } else { Severity::Warning };
@@ -34,5 +38,7 @@ pub(super) fn check(args: &CheckArgs) -> ExitCode {
         complain(&told);
     }
     say(&config::registrations(&loaded.config).to_string());
-    if args.strict && !told.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    let offline = !(args.strict && !told.is_empty());
+    let online = !args.online || online::ask(&loaded.config, args.strict);
+    if offline && online { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

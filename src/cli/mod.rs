@@ -11,6 +11,7 @@ mod explain;
 mod healthcheck;
 mod init;
 mod log;
+mod online;
 mod pages;
 mod manager;
 mod run;

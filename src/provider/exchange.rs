@@ -176,7 +176,12 @@ impl Client {
     }
 
     /// What a failed token request means. `sent` are the secrets in it, which a description may echo.
-    fn refusal(&self, error: RequestTokenError<Failure, ErrorAnswer>, operation: Operation, sent: &[&str]) -> Error {
+    pub(super) fn refusal(
+        &self,
+        error: RequestTokenError<Failure, ErrorAnswer>,
+        operation: Operation,
+        sent: &[&str],
+    ) -> Error {
         let answer = match error {
             RequestTokenError::ServerResponse(answer) => answer,
             RequestTokenError::Request(failure) => return failure.into_error(operation),

@@ -48,7 +48,7 @@ pub struct Provider {
 /// A key set and when it was fetched.
 #[derive(Debug)]
 pub(super) struct Published {
-    set: KeySet,
+    pub(super) set: KeySet,
     at: Timestamp,
     /// Counts the sets that differed from the one before.
     generation: u64,
@@ -165,7 +165,7 @@ impl Provider {
         }
     }
 
-    fn fresh_keys(&self, now: Timestamp) -> Option<Arc<Published>> {
+    pub(super) fn fresh_keys(&self, now: Timestamp) -> Option<Arc<Published>> {
         self.keys.load_full().filter(|keys| self.is_fresh(keys, now))
     }
 
@@ -174,7 +174,7 @@ impl Provider {
     }
 
     /// `read`, or what it gives after the loop's next step.
-    async fn known<T>(&self, read: impl Fn() -> Option<T>) -> Result<T, Error> {
+    pub(super) async fn known<T>(&self, read: impl Fn() -> Option<T>) -> Result<T, Error> {
         if let Some(known) = read() {
             return Ok(known);
         }

@@ -109,6 +109,18 @@ describe('before a real Keycloak', { timeout: 230_000 }, () => {
     assert.ok([json.aud].flat().includes('account'), JSON.stringify(json));
   });
 
+  test('`check --online` tells a right secret from a wrong one', async () => {
+    const right = await check(visit.house.config, '--online');
+    for (const line of ['ok       keys', 'ok       client        web is known with its secret', 'ok       device flow']) {
+      assert.ok(right.includes(line), right);
+    }
+    const [wrong, file] = ['secret', 'toml'].map((kind) => join(dirname(visit.house.config), `wrong.${kind}`));
+    await writeFile(wrong, 'not the secret at all', { mode: 0o600 });
+    const text = await readFile(visit.house.config, 'utf8');
+    await writeFile(file, text.replace(/client_secret = .*/, `client_secret = { file = "${wrong}" }`));
+    await assert.rejects(check(file, '--online'), ({ stdout }) => /error +client +web is not known/.test(stdout));
+  });
+
   /** A new tab in which `person` has logged in by Keycloak's form. */
   async function signIn(person) {
     const page = await visit.open('/');
@@ -142,9 +154,11 @@ describe('before a real Keycloak', { timeout: 230_000 }, () => {
 });
 
 /** What the program says about a configuration. */
-function check(file) {
+function check(file, ...more) {
   return new Promise((done, fail) => {
-    execFile(vestibule(), ['check', '--config', file], (error, out, err) => (error ? fail(error) : done(out + err)));
+    execFile(vestibule(), ['check', '--config', file, ...more], (error, stdout, stderr) =>
+      error ? fail(Object.assign(error, { stdout })) : done(stdout + stderr),
+    );
   });
 }
 
