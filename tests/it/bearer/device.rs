@@ -1,10 +1,11 @@
 //! Device mode over the wire: a CLI is told where to log in, and brings its own tokens.
 
 use http::Method;
+use vestibule::demo::provider::{Endpoint, Kind, Mutation};
 
 use super::token;
-use crate::world::World;
 use crate::world::builder::Builder;
+use crate::world::{Edit, World};
 
 /// Where the device route is.
 pub(super) const CLI: &str = "https://cli.test";
@@ -91,6 +92,32 @@ async fn dv_4_without_verification_authorization_passes_byte_for_byte_and_our_co
         assert_eq!(seen.header("authorization"), Some(line));
         assert_eq!(seen.header("cookie"), Some("a=1; b=2"));
     }
+    // Somebody's session is of no use here: no token of it is added.
+    world.browser.login("alice").await;
+    let ask = world.new_browser().get(&format!("{CLI}/api/me")).without_metadata();
+    ask.header("cookie", &crate::world::live::cookie(&world.browser)).await.is(200);
+    let seen = world.upstream.last();
+    assert_eq!((seen.header("authorization"), seen.header("cookie")), (None, None));
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn dv_2_a_provider_without_a_device_endpoint_is_an_error_that_programs_can_read() {
+    let world = world(true).await;
+    world
+        .provider
+        .mutate(Mutation::always(Endpoint::Discovery, Kind::JsonRemove("device_authorization_endpoint")));
+    // What was read before is believed until the provider is another one.
+    assert_eq!(world.edit(|toml| toml.text("providers.corp", "clock_skew", "59s")).await, Edit::Served);
+    let start = format!("{CLI}/login/start");
+    for method in [Method::POST, Method::GET] {
+        let ask = world.new_browser().fetch(method, &start).like_a_program();
+        let answer = ask.await.refused(404, "no_device_endpoint").has("content-type", "application/problem+json");
+        assert_eq!(answer.json()["device_authorization_endpoint"], serde_json::Value::Null);
+    }
+    // Who has a token from elsewhere is served all the same.
+    call_at_cli(&world, &token(&world, &[])).await.is(200);
+    assert!(world.log().contains("have no device_authorization_endpoint"));
     world.finish().await;
 }
 

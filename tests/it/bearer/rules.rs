@@ -37,6 +37,13 @@ async fn jv_1_jv_3_jv_4_b28_b29_without_a_bearer_there_is_a_challenge_and_no_err
         let asked = verdict(&world, target, &owned).await;
         assert_eq!((status(&asked), header(&asked, "www-authenticate").is_some()), (401, true), "{asked}");
     }
+    // A token in a form is none, and the body is not even looked at: it belongs to the upstream (RFC 9700 4.3.2).
+    let form = format!("access_token={}", token(&world, &[]));
+    let ask = world.new_browser().post(&format!("{API}/things/1")).like_a_program();
+    ask.header("content-type", "application/x-www-form-urlencoded")
+        .body(form)
+        .await
+        .refused(401, "bearer_required");
     // A person who opens it sees a page, with the same challenge.
     let page = world.new_browser().navigate(&format!("{API}/things/1")).await.refused(401, "bearer_required");
     assert!(challenge(&page).contains(METADATA));
