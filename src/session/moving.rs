@@ -21,6 +21,8 @@ use crate::time::Timestamp;
 
 /// How many sessions are carried over at once.
 const SLICE: usize = 1024;
+/// How often at most what changed meanwhile is carried over before the end.
+const ROUNDS: usize = 8;
 /// How many of them are read or sealed before others get the thread.
 pub(super) const AT_ONCE: usize = 64;
 
@@ -82,6 +84,10 @@ impl Notes {
         if self.moving.load(Ordering::Acquire) {
             self.noted().used.insert(id, now);
         }
+    }
+
+    fn changed(&self) -> usize {
+        self.noted().changed.len()
     }
 
     fn take(&self) -> Noted {
@@ -151,6 +157,20 @@ impl Sessions {
         for slice in ids.chunks(SLICE) {
             carry(&from, to, slice.to_vec()).await?;
         }
+        // What changed meanwhile is carried over before the end, where everybody would wait for it.
+        for _ in 0..ROUNDS {
+            if self.notes.changed() <= AT_ONCE {
+                break;
+            }
+            let noted = {
+                // Only what has begun and is over: it is noted before it is done.
+                let _all = self.changes.write().await;
+                self.notes.take()
+            };
+            // Whoever asked for a change may have gone before it was done.
+            from.settled().await?;
+            catch_up(&from, to, noted).await?;
+        }
         Ok(())
     }
 
@@ -161,7 +181,11 @@ impl Sessions {
     pub async fn finish_move(&self, moving: Move) -> Result<Left, String> {
         let all = self.changes.write().await;
         let from = self.store.load_full();
-        if let Err(error) = self.catch_up(&from, &moving.to).await {
+        let caught_up = match from.settled().await {
+            Ok(()) => catch_up(&from, &moving.to, self.notes.take()).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = caught_up {
             drop(all);
             return Err(self.failed(moving, error).await);
         }
@@ -175,17 +199,6 @@ impl Sessions {
         let milliseconds = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         info!(to = place, sessions = to.count(), milliseconds, "sessions have moved");
         Ok(Left { store: from, _round: round })
-    }
-
-    async fn catch_up(&self, from: &Store, to: &Store) -> Result<(), Error> {
-        from.settled().await?;
-        let noted = self.notes.take();
-        let changed: Vec<SessionId> = noted.changed.iter().copied().collect();
-        for slice in changed.chunks(SLICE) {
-            carry(from, to, slice.to_vec()).await?;
-        }
-        carry_uses(to, noted).await;
-        Ok(())
     }
 
     async fn failed(&self, moving: Move, error: Error) -> String {
@@ -277,6 +290,16 @@ impl Store {
             Self::File(file) => file.close().await,
         }
     }
+}
+
+/// Carries over what was noted.
+async fn catch_up(from: &Store, to: &Store, mut noted: Noted) -> Result<(), Error> {
+    let changed: Vec<SessionId> = std::mem::take(&mut noted.changed).into_iter().collect();
+    for slice in changed.chunks(SLICE) {
+        carry(from, to, slice.to_vec()).await?;
+    }
+    carry_uses(to, noted).await;
+    Ok(())
 }
 
 /// Makes `to` say of `ids` what `from` says.

@@ -39,6 +39,7 @@ mod logout;
 mod logs;
 mod loops;
 mod manager;
+mod moves;
 mod online;
 mod openid;
 mod paths;
