@@ -79,6 +79,7 @@ impl Lasting {
             refresher: Arc::new(refresher),
             logins: Arc::new(Logins::default()),
             departures: Arc::new(Departures::default()),
+            farewells: Arc::default(),
             streams,
             tasks: tasks.clone(),
             metrics: Arc::clone(&metrics),

@@ -86,6 +86,9 @@ impl Effects {
             for uri in new.post_logout_redirect_uris.difference(&old.post_logout_redirect_uris) {
                 self.say(&about, format!("first register the post-logout redirect URI {uri} for client {client}"));
             }
+            for uri in new.backchannel_logout_uris.difference(&old.backchannel_logout_uris) {
+                self.say(&about, format!("first register the back-channel logout URI {uri} for client {client}"));
+            }
             if new.device_flow && !old.device_flow {
                 self.say(&about, format!("first allow client {client} the device flow"));
             }

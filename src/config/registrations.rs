@@ -14,6 +14,8 @@ pub struct Registration {
     pub redirect_uris: BTreeSet<String>,
     /// Where it sends the browser after a logout (OpenID Connect RP-Initiated Logout 3.1).
     pub post_logout_redirect_uris: BTreeSet<String>,
+    /// Where it says, from server to server, that a user has logged out (OpenID Connect Back-Channel Logout 2.2).
+    pub backchannel_logout_uris: BTreeSet<String>,
     /// Whether it is a CLI's: a public client that may use the device authorization grant (RFC 8628 3.4).
     pub device_flow: bool,
 }
@@ -56,6 +58,8 @@ impl Registration {
         }
         let own = route.public_urls.iter().map(|url| format!("{}{}/logout/end", url.text, route.base_path));
         self.post_logout_redirect_uris.extend(own);
+        let own = route.public_urls.iter().map(|url| format!("{}{}/logout/backchannel", url.text, route.base_path));
+        self.backchannel_logout_uris.extend(own);
     }
 }
 
@@ -82,6 +86,7 @@ impl fmt::Display for Registrations {
             }
             list(formatter, "redirect URI", &registration.redirect_uris)?;
             list(formatter, "post-logout redirect URI", &registration.post_logout_redirect_uris)?;
+            list(formatter, "back-channel logout URI", &registration.backchannel_logout_uris)?;
         }
         Ok(())
     }

@@ -122,6 +122,8 @@ reasons! {
     UriTooLong = "uri_too_long", URI_TOO_LONG, Caller;
     /// The content type is not the one that the endpoint reads.
     UnsupportedMediaType = "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE, Caller;
+    /// Too much that was bad came from this address lately.
+    TooManyRequests = "too_many_requests", TOO_MANY_REQUESTS, Caller;
     /// The head is larger than the limit.
     HeadTooLarge = "head_too_large", REQUEST_HEADER_FIELDS_TOO_LARGE, Caller;
     /// Something of ours broke.

@@ -180,6 +180,7 @@ fn words(reason: Reason, asker: &Asker<'_>) -> (&'static str, &'static str) {
         | R::UriTooLong
         | R::UnsupportedMediaType
         | R::HeadTooLarge
+        | R::TooManyRequests
         | R::UpgradeUnsupported => ("This request cannot be served", "It is not in a form that this site accepts."),
     }
 }

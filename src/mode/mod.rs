@@ -86,6 +86,10 @@ pub enum Endpoint {
     LogoutGo,
     /// `logout/end`
     LogoutEnd,
+    /// `logout/backchannel`, which the provider calls
+    LogoutBackchannel,
+    /// `logout/frontchannel`, which a page of the provider's calls
+    LogoutFrontchannel,
     /// `/.well-known/oauth-protected-resource`, beside `base_path` and not below it (RFC 9728 3.1)
     ProtectedResource,
 }
@@ -105,6 +109,8 @@ impl Endpoint {
             "logout" => Self::Logout,
             "logout/go" => Self::LogoutGo,
             "logout/end" => Self::LogoutEnd,
+            "logout/backchannel" => Self::LogoutBackchannel,
+            "logout/frontchannel" => Self::LogoutFrontchannel,
             _ if path.strip_prefix("login/end/").and_then(config::Name::parse).is_some() => Self::LoginEnd,
             _ => return None,
         })
@@ -124,12 +130,20 @@ impl Endpoint {
             Self::Logout => "logout",
             Self::LogoutGo => "logout_go",
             Self::LogoutEnd => "logout_end",
+            Self::LogoutBackchannel => "logout_backchannel",
+            Self::LogoutFrontchannel => "logout_frontchannel",
             Self::ProtectedResource => "protected_resource",
         }
     }
 }
 
 impl Place {
+    /// Whether providers call here: they bring no cookie and no Origin, and what they bring speaks for itself (BC-7).
+    #[must_use]
+    pub const fn is_for_providers(&self) -> bool {
+        matches!(self, Self::Endpoint(Endpoint::LogoutBackchannel | Endpoint::LogoutFrontchannel))
+    }
+
     /// The metric label; path rules are all one, since their number is the operator's.
     #[must_use]
     pub const fn label(self) -> &'static str {

@@ -22,7 +22,7 @@ use crate::runtime::{Current, Lasting, Match, Snapshot};
 use crate::server::Peer;
 use crate::server::complaint::{Complaints, Subject};
 use crate::server::leftover::Leftover;
-use crate::web::{Body, Judgement, Kind, Wants, judge};
+use crate::web::{Body, CrossSite, Judgement, Kind, Wants, judge};
 
 /// Longest request target that is looked at.
 const MAX_TARGET: usize = 8 * 1024;
@@ -108,6 +108,8 @@ impl Edge {
                 let method = head.method.clone();
                 let navigates = kind == Kind::Navigation && matches!(found.place, Some(Place::Rule(_)));
                 let here = head.uri.path_and_query().filter(|_| navigates).cloned();
+                // A provider is answered in data, whatever it accepts.
+                let kind = if found.place.is_some_and(|place| place.is_for_providers()) { Kind::Fetch } else { kind };
                 let mut visit = Visit { place: found.place, kind, wants, method, origin: None, here, found };
                 let request = (head, body, Arc::clone(&request_id));
                 let response = self.visit(&mut visit, request, peer.ip()).await;
@@ -134,7 +136,7 @@ impl Edge {
         peer: Option<IpAddr>,
     ) -> Response<Body> {
         let Match { route, site, .. } = visit.found;
-        let rules = route.cross_site();
+        let rules = cross_site(&visit.found);
         let outcome = match gate(&visit.found, &head, visit.kind) {
             Gate::Preflight(origin) => {
                 let mut response = Response::new(Body::Empty);
@@ -189,9 +191,14 @@ pub(super) enum Gate {
     Open(Place, Option<HeaderValue>),
 }
 
+/// Whose scripts may call what was found; `None` where a call needs nothing that another site could borrow.
+fn cross_site<'a>(found: &'a Match<'_>) -> Option<CrossSite<'a>> {
+    found.route.cross_site().filter(|_| !found.place.is_some_and(|place| place.is_for_providers()))
+}
+
 /// Judges where a request comes from, and whether anything is where it wants to go.
 pub(super) fn gate(found: &Match<'_>, head: &request::Parts, kind: Kind) -> Gate {
-    let rules = found.route.cross_site();
+    let rules = cross_site(found);
     match rules.as_ref().map_or(Judgement::Pass(None), |rules| judge(head, kind, rules)) {
         Judgement::Preflight(origin) => Gate::Preflight(origin),
         Judgement::Refuse(why) => {
@@ -264,6 +271,9 @@ pub(super) fn guard(headers: &mut HeaderMap) {
         (CONTENT_SECURITY_POLICY, page::policy()),
     ];
     for (name, value) in own {
-        headers.insert(name, value);
+        // A page that may be framed says so itself.
+        if name != CONTENT_SECURITY_POLICY || !headers.contains_key(&name) {
+            headers.insert(name, value);
+        }
     }
 }

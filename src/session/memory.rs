@@ -153,17 +153,23 @@ impl Memory {
     }
 
     pub(super) fn remove(&self, selector: Selector<'_>) -> Vec<Arc<Session>> {
+        if let Selector::Id(id) = selector {
+            return self.take(id).into_iter().collect();
+        }
+        self.find(selector).into_iter().filter_map(|session| self.take(session.id)).collect()
+    }
+
+    pub(super) fn find(&self, selector: Selector<'_>) -> Vec<Arc<Session>> {
         let candidates: Vec<SessionId> = match (selector, selector.key()) {
-            (Selector::Id(id), _) => return self.take(id).into_iter().collect(),
+            (Selector::Id(id), _) => vec![id],
             (_, None) => Vec::new(),
             (_, Some(key)) => {
                 let range = (key, SessionId([0; 32]))..=(key, SessionId([0xff; 32]));
                 self.index().range(range).map(|(_, id)| *id).collect()
             }
         };
-        let selected =
-            candidates.into_iter().filter(|id| self.peek(*id).is_some_and(|session| selector.selects(&session)));
-        selected.filter_map(|id| self.take(id)).collect()
+        let known = candidates.into_iter().filter_map(|id| self.peek(id));
+        known.filter(|session| selector.selects(session)).collect()
     }
 
     pub(super) fn sweep(&self, idle_timeout: Duration, now: Timestamp) -> Vec<Arc<Session>> {

@@ -57,6 +57,10 @@ pub enum EndKind {
     Local,
     /// The user logged out here and was sent on to the provider.
     RpInitiated,
+    /// The provider said so, from server to server.
+    BackChannel,
+    /// The provider said so, by way of the browser.
+    FrontChannel,
     /// Its time was over.
     Expired,
     /// The provider would not refresh it any more.
@@ -74,7 +78,7 @@ impl EndKind {
     #[must_use]
     pub const fn is_told(self) -> bool {
         match self {
-            Self::Local | Self::RpInitiated | Self::RefreshFailed => true,
+            Self::Local | Self::RpInitiated | Self::BackChannel | Self::FrontChannel | Self::RefreshFailed => true,
             Self::Expired | Self::Replaced | Self::Evicted | Self::Unserved => false,
         }
     }
@@ -85,6 +89,8 @@ impl EndKind {
         match self {
             Self::Local => "local",
             Self::RpInitiated => "rp_initiated",
+            Self::BackChannel => "back_channel",
+            Self::FrontChannel => "front_channel",
             Self::Expired => "expired",
             Self::RefreshFailed => "refresh_failed",
             Self::Replaced => "replaced",

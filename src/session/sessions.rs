@@ -183,6 +183,17 @@ impl Sessions {
         Ok(swap)
     }
 
+    /// The sessions that `selector` means, as they are now; no use of them.
+    ///
+    /// # Errors
+    /// [`Error`] when the store does not answer.
+    pub async fn find(&self, selector: Selector<'_>) -> Result<Vec<Arc<Session>>, Error> {
+        match &*self.store.load_full() {
+            Store::Memory(memory) => Ok(memory.find(selector)),
+            Store::File(file) => file.find(selector).await,
+        }
+    }
+
     /// Ends sessions at once and returns them. The hooks are run although the caller has gone meanwhile.
     ///
     /// # Errors

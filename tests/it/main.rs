@@ -42,6 +42,7 @@ mod manager;
 mod moves;
 mod online;
 mod openid;
+mod outside;
 mod paths;
 mod provider;
 mod proxy;

@@ -170,6 +170,22 @@ impl DemoProvider {
         Ok(token)
     }
 
+    /// A logout token that says of `subject`, or of its session `sid`, to the client `client_id` that it has logged out,
+    /// with changes (OpenID Connect Back-Channel Logout 1.0, 2.4).
+    ///
+    /// # Errors
+    /// No randomness, or a change that cannot be made.
+    pub fn logout_token(
+        &self,
+        (subject, sid, client_id): (&str, Option<&str>, &str),
+        changes: &[JwtMutation],
+    ) -> io::Result<String> {
+        let setup = &self.shared.setup;
+        let now = setup.clock.now();
+        token::logout_token(setup, &self.shared.ledger(), now, (subject, sid, client_id), changes)
+            .map_err(io::Error::other)
+    }
+
     /// Ends all logins, codes and tokens.
     pub fn revoke_all(&self) {
         self.shared.ledger().revoke_all();

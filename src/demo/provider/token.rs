@@ -22,6 +22,9 @@ use crate::time::Timestamp;
 /// How long a refresh token is good for.
 const REFRESH_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
 
+/// How long a logout token is good for.
+const LOGOUT_TOKEN_LIFETIME: Duration = Duration::from_secs(120);
+
 /// How long an ID token is good for.
 const ID_TOKEN_LIFETIME: Duration = Duration::from_secs(300);
 
@@ -172,6 +175,29 @@ pub(super) fn access_token(
     set("groups", json!(grant.user.groups));
     set("realm_access", json!({ "roles": grant.user.roles }));
     Draft::new("at+jwt", claims).sign(&ledger.ring, changes)
+}
+
+/// A logout token for `client_id` (OpenID Connect Back-Channel Logout 1.0, 2.4).
+pub(super) fn logout_token(
+    setup: &Setup,
+    ledger: &Ledger,
+    now: Timestamp,
+    (subject, sid, client_id): (&str, Option<&str>, &str),
+    changes: &[JwtMutation],
+) -> Result<String, Broken> {
+    let mut claims = Map::new();
+    let mut set = |name: &str, value: Value| claims.insert(name.to_owned(), value);
+    set("iss", json!(setup.issuer));
+    set("sub", json!(subject));
+    set("aud", json!(client_id));
+    set("iat", json!(now.unix()));
+    set("exp", json!(now.plus(LOGOUT_TOKEN_LIFETIME).unix()));
+    set("jti", json!(crate::web::token().map_err(|_| Broken)?));
+    set("events", json!({ "http://schemas.openid.net/event/backchannel-logout": {} }));
+    if let Some(sid) = sid {
+        set("sid", json!(sid));
+    }
+    Draft::new("logout+jwt", claims).sign(&ledger.ring, changes)
 }
 
 /// An ID token (OpenID Connect Core 2); after a refresh without nonce, and with the first `auth_time` (12.2).

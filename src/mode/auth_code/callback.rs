@@ -128,7 +128,7 @@ impl AuthCode {
         };
         match self.shared.logins.claim(name, call.now) {
             Claim::First(sender, flight) => {
-                let exchange = self.exchange(call, party, (callback, ticket.return_to.as_str().into()));
+                let exchange = self.exchange(call, party, (callback, ticket));
                 self.shared.tasks.spawn(async move { sender.send_replace(Some(exchange.run().await)) });
                 Ok((flight.landing().await, true))
             }
@@ -177,14 +177,15 @@ impl AuthCode {
         Ok(party)
     }
 
-    fn exchange(&self, call: &Call, party: &Party, (callback, return_to): (Callback, Arc<str>)) -> Exchange {
+    fn exchange(&self, call: &Call, party: &Party, (callback, ticket): (Callback, &Ticket)) -> Exchange {
         Exchange {
             shared: self.shared.clone(),
             client: party.client.clone(),
             binding: Arc::clone(&party.binding),
             limits: self.limits,
             callback,
-            return_to,
+            begun: ticket.attempt.started_at(),
+            return_to: ticket.return_to.as_str().into(),
             before: self.caller_id(call),
             request_id: Arc::clone(&call.request_id),
             now: call.now,
@@ -210,6 +211,7 @@ struct Exchange {
     binding: Arc<Binding>,
     limits: Limits,
     callback: Callback,
+    begun: Timestamp,
     return_to: Arc<str>,
     before: Option<SessionId>,
     request_id: Arc<str>,
@@ -239,6 +241,11 @@ impl Exchange {
         let handle = Handle::new()?;
         let session = Session::open(&handle, self.binding, grant, self.limits.max_lifetime, self.now);
         let session = self.shared.sessions.insert(session, self.now).await?;
+        // Asked after the session can be found: whoever logs out from now on ends it, and who did before is known here.
+        if self.shared.farewells.cover(&session, self.begun) {
+            self.shared.sessions.end(Selector::Id(session.id), EndKind::BackChannel).await?;
+            return Err(Refusal::new(Reason::LoginExpired).because("the provider has logged the user out meanwhile"));
+        }
         if let Some(before) = self.before {
             // The new login stands; that the old one ends is for tidiness, its handle has just been overwritten.
             let _ = self.shared.sessions.end(Selector::Id(before), EndKind::Replaced).await;

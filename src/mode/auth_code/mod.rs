@@ -3,11 +3,13 @@
 mod account;
 mod attempt;
 mod callback;
+mod farewells;
 mod flights;
 mod links;
 mod login;
 mod loops;
 mod logout;
+mod outside;
 mod pages;
 mod pass;
 mod verdict;
@@ -27,6 +29,7 @@ use crate::provider::Client;
 use crate::session::{Binding, Found, Refresher, SessionId, Sessions, Streams, Touch};
 use crate::web::{Body, CookieJar, CookieName, CrossSite, KeyRing};
 
+pub use farewells::Farewells;
 pub use flights::Logins;
 pub use logout::Departures;
 
@@ -41,6 +44,8 @@ pub struct Shared {
     pub logins: Arc<Logins>,
     /// One-use logout URLs that nobody has followed yet.
     pub departures: Arc<Departures>,
+    /// What providers have said about the end of sessions.
+    pub farewells: Arc<Farewells>,
     /// Open streams.
     pub streams: Arc<Streams>,
     /// Work that outlives its request.
@@ -176,15 +181,18 @@ impl AuthCode {
             (Endpoint::Logout, &Method::POST) => self.logout_post(&call).await,
             (Endpoint::LogoutGo, &Method::GET) => self.logout_go(&call),
             (Endpoint::LogoutEnd, &Method::GET) => Ok(self.logout_end(&call)),
+            (Endpoint::LogoutBackchannel, &Method::POST) => self.back_channel(&call, body).await,
+            (Endpoint::LogoutFrontchannel, &Method::GET) => self.front_channel(&call).await,
             (Endpoint::LoginStart | Endpoint::LoginEnd | Endpoint::Logout, _) => Err(Refusal::method("GET, POST")),
-            (Endpoint::Refresh, _) => Err(Refusal::method("POST")),
+            (Endpoint::Refresh | Endpoint::LogoutBackchannel, _) => Err(Refusal::method("POST")),
             (
                 Endpoint::Userinfo
                 | Endpoint::Claims
                 | Endpoint::CheckAuth
                 | Endpoint::Session
                 | Endpoint::LogoutGo
-                | Endpoint::LogoutEnd,
+                | Endpoint::LogoutEnd
+                | Endpoint::LogoutFrontchannel,
                 _,
             ) => Err(Refusal::method("GET")),
             (Endpoint::ProtectedResource, _) => Err(Reason::NotFound.into()),

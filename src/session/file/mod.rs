@@ -227,6 +227,21 @@ impl File {
         self.take_out(end, kind).await
     }
 
+    pub(super) async fn find(&self, selector: Selector<'_>) -> Result<Vec<Arc<Session>>, Error> {
+        let shared = Arc::clone(&self.shared);
+        let (key, selects) = (selector.key(), selects(selector));
+        let one = if let Selector::Id(id) = selector { Some(id) } else { None };
+        let find = move |tables: &mut Tables<'_>| {
+            let mut found = Vec::new();
+            for id in key.map_or(Ok(Vec::new()), |key| tables.indexed(key))?.into_iter().chain(one) {
+                let session = tables.record(id)?.and_then(|sealed| shared.unseal(id, &sealed));
+                found.extend(session.filter(|session| selects(session)));
+            }
+            Ok(found)
+        };
+        self.commit(find, |_| {}).await
+    }
+
     /// Commits what ends sessions, and tells those who have to know even if nobody waits for the answer any more.
     async fn take_out(
         &self,
