@@ -8,6 +8,7 @@
 mod book;
 mod cache;
 mod closing;
+mod finding;
 mod moving;
 mod opening;
 mod room;
@@ -28,7 +29,7 @@ use tracing::error;
 
 use crate::metrics::Metrics;
 use crate::session::sessions::Hooks;
-use crate::session::{EndKind, Error, Found, Journal, Selector, Session, SessionId, State, Swap, Touch, index, record};
+use crate::session::{EndKind, Error, Found, Journal, Session, SessionId, State, Swap, Touch, index, record};
 use crate::time::Timestamp;
 use crate::web::{KeyRing, Purpose};
 
@@ -206,42 +207,6 @@ impl File {
         self.commit(replace, publish).await
     }
 
-    pub(super) async fn end(&self, selector: Selector<'_>, kind: EndKind) -> Result<Vec<Arc<Session>>, Error> {
-        let shared = Arc::clone(&self.shared);
-        let (key, selects) = (selector.key(), selects(selector));
-        let one = if let Selector::Id(id) = selector { Some(id) } else { None };
-        let end = move |tables: &mut Tables<'_>| {
-            let mut gone = Vec::new();
-            let candidates = key.map_or(Ok(Vec::new()), |key| tables.indexed(key))?;
-            for id in candidates.into_iter().chain(one) {
-                let Some(sealed) = tables.record(id)? else { continue };
-                let found = shared.gone(id, &sealed);
-                // One that cannot be opened is meant all the same, or it would be back with its key.
-                if found.1.as_ref().is_none_or(|session| selects(session)) {
-                    tables.take(id)?;
-                    gone.push(found);
-                }
-            }
-            Ok(gone)
-        };
-        self.take_out(end, kind).await
-    }
-
-    pub(super) async fn find(&self, selector: Selector<'_>) -> Result<Vec<Arc<Session>>, Error> {
-        let shared = Arc::clone(&self.shared);
-        let (key, selects) = (selector.key(), selects(selector));
-        let one = if let Selector::Id(id) = selector { Some(id) } else { None };
-        let find = move |tables: &mut Tables<'_>| {
-            let mut found = Vec::new();
-            for id in key.map_or(Ok(Vec::new()), |key| tables.indexed(key))?.into_iter().chain(one) {
-                let session = tables.record(id)?.and_then(|sealed| shared.unseal(id, &sealed));
-                found.extend(session.filter(|session| selects(session)));
-            }
-            Ok(found)
-        };
-        self.commit(find, |_| {}).await
-    }
-
     /// Commits what ends sessions, and tells those who have to know even if nobody waits for the answer any more.
     async fn take_out(
         &self,
@@ -373,21 +338,6 @@ impl Shared {
             if let Some(session) = session {
                 self.hooks.ended(session, kind);
             }
-        }
-    }
-}
-
-/// [`Selector::selects`] for as long as a job lives.
-fn selects(selector: Selector<'_>) -> Box<dyn Fn(&Session) -> bool + Send> {
-    match selector {
-        Selector::Id(id) => Box::new(move |session| Selector::Id(id).selects(session)),
-        Selector::Subject { issuer, subject } => {
-            let (issuer, subject) = (issuer.to_owned(), subject.to_owned());
-            Box::new(move |session| Selector::Subject { issuer: &issuer, subject: &subject }.selects(session))
-        }
-        Selector::Sid { issuer, sid } => {
-            let (issuer, sid) = (issuer.to_owned(), sid.to_owned());
-            Box::new(move |session| Selector::Sid { issuer: &issuer, sid: &sid }.selects(session))
         }
     }
 }
