@@ -34,6 +34,12 @@ pub(super) fn duration(text: &str) -> Result<Duration, Wrong> {
     }
 }
 
+/// A duration as the configuration writes it, for whoever writes one elsewhere.
+#[must_use]
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    duration(text).ok()
+}
+
 /// `"10MiB"`, `"512 kB"`, `"1GB"`: a number and a unit.
 pub(super) fn size(text: &str) -> Result<u64, Wrong> {
     let lower = text.trim().to_ascii_lowercase();

@@ -60,6 +60,7 @@ pub use environment::{Environment, File, System, Unreadable};
 pub use identity_headers::IdentityHeader;
 pub use json_schema::json_schema;
 pub use load::{Loaded, load, load_text};
+pub use measure::parse_duration;
 pub use name::Name;
 pub use origin::{Origin, RedirectPrefix, Scheme};
 pub use path_rule::{Authorization, PathRule, Unauthenticated};

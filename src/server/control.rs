@@ -5,6 +5,8 @@
 //! |---|---|
 //! | `POST /-/reload` | 200 once the file serves, or says nothing new; 422 with the report when it is refused; 503 when the process goes down |
 //! | `GET /-/config` | what serves, as TOML, with every secret cut out |
+//! | `GET /-/sessions` | who is logged in, a page at a time |
+//! | `DELETE /-/sessions` | ends those that are meant |
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +20,7 @@ use tracing::info;
 
 use crate::runtime::{Current, Lasting};
 use crate::server::admin::text;
+use crate::server::hand;
 use crate::server::standing::Standing;
 use crate::web::Body;
 
@@ -86,7 +89,13 @@ impl Control {
             ("/-/reload", _) => method("POST"),
             ("/-/config", &Method::GET | &Method::HEAD) => self.config(),
             ("/-/config", _) => method("GET, HEAD"),
-            _ => text(StatusCode::NOT_FOUND, "POST /-/reload or GET /-/config\n".to_owned()),
+            ("/-/sessions", &Method::GET) => {
+                let idle_timeout = self.current.load().config.sessions.idle_timeout;
+                hand::list(head.uri.query().unwrap_or_default(), &self.lasting, idle_timeout).await
+            }
+            ("/-/sessions", &Method::DELETE) => hand::end(head.uri.query().unwrap_or_default(), &self.lasting).await,
+            ("/-/sessions", _) => method("GET, DELETE"),
+            _ => text(StatusCode::NOT_FOUND, "POST /-/reload, GET /-/config, GET or DELETE /-/sessions\n".to_owned()),
         }
     }
 

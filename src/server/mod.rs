@@ -7,6 +7,7 @@ mod control;
 mod edge;
 mod explain;
 mod inherited;
+mod hand;
 mod leftover;
 mod lines;
 mod listener;

@@ -62,6 +62,25 @@ impl SessionId {
         Self(id)
     }
 
+    /// All of it in hex, as operators get it.
+    #[must_use]
+    pub fn hex(&self) -> String {
+        self.0.iter().fold(String::with_capacity(64), |text, byte| text + &format!("{byte:02x}"))
+    }
+
+    /// The id that [`hex`](Self::hex) wrote as `text`.
+    #[must_use]
+    pub fn from_hex(text: &str) -> Option<Self> {
+        let mut id = [0; 32];
+        if text.len() != 64 || !text.is_ascii() {
+            return None;
+        }
+        for (at, byte) in id.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(text.get(2 * at..2 * at + 2)?, 16).ok()?;
+        }
+        Some(Self(id))
+    }
+
     /// The hash.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 32] {

@@ -8,6 +8,7 @@ mod handle;
 mod index;
 mod memory;
 mod moving;
+mod operator;
 mod place;
 mod record;
 mod refresh;
@@ -26,6 +27,7 @@ pub use file::FileOptions;
 pub use handle::{Handle, SessionId};
 pub use memory::Memory;
 pub use moving::{Destination, Left, Move};
+pub use operator::{Filter, Page};
 pub use place::make_key;
 pub use refresh::{Cause, Freshness, Refresher};
 pub use served::Party;
@@ -61,6 +63,8 @@ pub enum EndKind {
     BackChannel,
     /// The provider said so, by way of the browser.
     FrontChannel,
+    /// An operator ended it.
+    Operator,
     /// Its time was over.
     Expired,
     /// The provider would not refresh it any more.
@@ -79,7 +83,7 @@ impl EndKind {
     pub const fn is_told(self) -> bool {
         match self {
             Self::Local | Self::RpInitiated | Self::BackChannel | Self::FrontChannel | Self::RefreshFailed => true,
-            Self::Expired | Self::Replaced | Self::Evicted | Self::Unserved => false,
+            Self::Operator | Self::Expired | Self::Replaced | Self::Evicted | Self::Unserved => false,
         }
     }
 
@@ -91,6 +95,7 @@ impl EndKind {
             Self::RpInitiated => "rp_initiated",
             Self::BackChannel => "back_channel",
             Self::FrontChannel => "front_channel",
+            Self::Operator => "operator",
             Self::Expired => "expired",
             Self::RefreshFailed => "refresh_failed",
             Self::Replaced => "replaced",

@@ -2,12 +2,12 @@
 //! unusable at once, as no route takes them; they are kept for a while, since an edit may be taken back.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use crate::config::Name;
 use crate::session::sessions::Store;
-use crate::session::{Binding, EndKind, Error, Session, SessionId, Sessions};
+use crate::session::{Binding, EndKind, Error, SessionId, Sessions};
 use crate::time::Timestamp;
 
 /// How long sessions wait for their route to be put back.
@@ -62,6 +62,14 @@ impl Served {
 
     fn has(&self, binding: &Binding) -> bool {
         self.read(|state| state.parties.as_ref().is_none_or(|parties| parties.contains(&binding.into())))
+    }
+
+    /// All issuers whose sessions may be here.
+    pub(super) fn issuers(&self) -> BTreeSet<String> {
+        self.read(|state| {
+            let serving = state.parties.iter().flatten();
+            serving.chain(state.gone.keys()).map(|party| party.issuer.clone()).collect()
+        })
     }
 
     /// Whether nobody has come back for sessions with this binding in time.
@@ -120,25 +128,25 @@ impl Sessions {
         for slice in store.ids().await?.chunks(SLICE) {
             let sessions = store.fetch(slice.to_vec()).await?.into_iter().map(|found| found.session);
             let over = sessions.filter(|session| self.served.is_over(&session.binding, now));
-            ended += self.end_these(&store, over.collect()).await?;
+            ended += self.end_these(&store, over.map(|session| session.id).collect(), EndKind::Unserved).await?;
         }
         self.served.looked(now);
         self.done(&store, "sweep", begun);
         Ok(ended)
     }
 
-    async fn end_these(&self, store: &Store, over: Vec<Arc<Session>>) -> Result<usize, Error> {
-        if over.is_empty() {
+    /// Ends these sessions; answers how many of them there were still.
+    pub(super) async fn end_these(&self, store: &Store, ids: Vec<SessionId>, kind: EndKind) -> Result<usize, Error> {
+        if ids.is_empty() {
             return Ok(0);
         }
-        let ids: Vec<SessionId> = over.iter().map(|session| session.id).collect();
         match store {
             Store::Memory(memory) => {
                 let ended = ids.into_iter().filter_map(|id| memory.take(id)).collect::<Vec<_>>();
-                self.ended(&ended, EndKind::Unserved);
+                self.ended(&ended, kind);
                 Ok(ended.len())
             }
-            Store::File(file) => file.end_these(ids, EndKind::Unserved).await,
+            Store::File(file) => file.end_these(ids, kind).await,
         }
     }
 }

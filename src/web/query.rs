@@ -46,6 +46,11 @@ impl Query {
         }
     }
 
+    /// All parameters in their order.
+    pub fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
     /// Whether `name` occurs at all.
     #[must_use]
     pub fn contains(&self, name: &str) -> bool {

@@ -214,3 +214,106 @@ async fn control_moves_and_goes_by_reload_and_listeners_swap_what_they_are_for()
     eventually("the socket to go", || !second.exists()).await;
     world.finish().await;
 }
+
+/// What `GET /-/sessions` lists, by `query`.
+async fn listed(socket: &Path, query: &str) -> serde_json::Value {
+    let (status, body) = ask(socket, &format!("GET /-/sessions{query}"), "").await;
+    assert_eq!(status, 200, "{body}");
+    serde_json::from_str(&body).unwrap()
+}
+
+/// How many sessions `DELETE /-/sessions` ended.
+async fn ended(socket: &Path, query: &str) -> u64 {
+    let (status, body) = ask(socket, &format!("DELETE /-/sessions?{query}"), "").await;
+    assert_eq!(status, 200, "{body}");
+    serde_json::from_str::<serde_json::Value>(&body).unwrap()["ended"].as_u64().unwrap()
+}
+
+/// Promise 3: an operator's hand. Of each store.
+#[tokio::test]
+async fn sc_6_operators_see_who_is_logged_in_and_end_it() {
+    for store in ["\"memory\"", "{ file = \"state/sessions.redb\" }"] {
+        let world = controlled().await;
+        world.edit(|toml| toml.set("sessions", "store", store)).await;
+        let socket = socket(&world);
+        let (phone, bob) = (world.new_browser(), world.new_browser());
+        for (browser, user) in [(&world.browser, "alice"), (&phone, "alice"), (&bob, "bob")] {
+            browser.login(user).await;
+        }
+        let all = listed(&socket, "").await;
+        let sessions = all["sessions"].as_array().unwrap();
+        assert_eq!((sessions.len(), &all["next"], &all["in_store"]), (3, &serde_json::Value::Null, &3.into()), "{all}");
+        for session in sessions {
+            assert_eq!((&session["route"], &session["provider"]), (&"web".into(), &"corp".into()));
+            let text = session.to_string();
+            // The names of what it holds, and nothing that opens anything: the oracle looks for tokens and handles.
+            assert!(
+                !text.contains("eyJ") && text.contains("last_used_at") && text.contains("idle_expires_at"),
+                "{text}"
+            );
+        }
+        let first = listed(&socket, "?limit=2").await;
+        assert_eq!(first["sessions"].as_array().unwrap().len(), 2);
+        let rest = listed(&socket, &format!("?limit=2&after={}", first["next"].as_str().unwrap())).await;
+        assert_eq!((rest["sessions"].as_array().unwrap().len(), &rest["next"]), (1, &serde_json::Value::Null));
+        for (query, count) in [
+            ("?sub=alice-0001", 2),
+            ("?sub=nobody", 0),
+            ("?route=web&provider=corp", 3),
+            ("?route=other", 0),
+            ("?older_than=1h", 0),
+            ("?idle_for=0s", 3),
+        ] {
+            assert_eq!(listed(&socket, query).await["sessions"].as_array().unwrap().len(), count, "{query}");
+        }
+        // By the eight bytes that the log has.
+        let id = |sub: &str| {
+            let found = sessions.iter().find(|session| session["sub"] == sub).unwrap();
+            found["id"].as_str().unwrap()[..16].to_owned()
+        };
+        assert_eq!(ended(&socket, &format!("id={}", id("bob-0001"))).await, 1);
+        bob.get("/api/me").await.refused(401, "login_required");
+        assert_eq!(ended(&socket, "sub=alice-0001&older_than=1h").await, 0);
+        world.browser.get("/api/me").await.is(200);
+        assert_eq!(ended(&socket, "sub=alice-0001").await, 2);
+        world.browser.get("/api/me").await.refused(401, "login_required");
+        bob.navigate("/login/start").await.is(200).at("https://app.test/");
+        assert_eq!(ended(&socket, "all=true").await, 1);
+        bob.get("/api/me").await.refused(401, "login_required");
+        assert!(world.metric("vestibule_logouts_total", &[("kind", "operator")]).await > 3.5);
+        assert!(world.log().contains("control: sessions ended"));
+        world.finish().await;
+    }
+}
+
+/// Whoever mistypes ends nobody.
+#[tokio::test]
+async fn what_is_not_understood_ends_nobody() {
+    let world = controlled().await;
+    let socket = socket(&world);
+    world.browser.login("alice").await;
+    for query in [
+        "",
+        "?",
+        "?user=alice",
+        "?sub=alice-0001&typo=1",
+        "?all=yes",
+        "?all=true&sub=bob-0001",
+        "?sub=bob-0001&sub=alice-0001",
+        "?older_than=never",
+        "?id=xyz",
+        "?id=",
+        "?sub=bob-0001&limit=1",
+    ] {
+        let (status, body) = ask(&socket, &format!("DELETE /-/sessions{query}"), "").await;
+        assert_eq!(status, 400, "{query}: {body}");
+        assert!(body.ends_with('\n') && body.len() > 10, "{body}");
+    }
+    for query in ["?limit=0", "?limit=1001", "?after=1", "?all=true", "?user=alice"] {
+        assert_eq!(ask(&socket, &format!("GET /-/sessions{query}"), "").await.0, 400, "{query}");
+    }
+    assert_eq!(ask(&socket, "POST /-/sessions", "").await.0, 405);
+    assert_eq!(ask(&socket, "GET /-/sessions", "Origin: https://app.test\r\n").await.0, 403);
+    world.browser.get("/api/me").await.is(200);
+    world.finish().await;
+}

@@ -9,8 +9,8 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::config::Secret;
-use crate::session::Sessions;
 use crate::session::tests::{IDLE, at, renewal, session};
+use crate::session::{Selector, Sessions};
 
 /// A store file in a directory of its own.
 struct Place {
