@@ -19,11 +19,12 @@ use crate::server::{Explained, Outcome, explain as explained};
 const MISUSED: u8 = 2;
 
 /// Judges the request as the running process does, by the same code, and hands it on to nobody. Sessions are known to the
-/// running process alone, so a browser's request is judged as that of somebody who is not logged in. A bearer is verified:
-/// the provider is asked for its keys.
+/// running process alone, so a browser's request is judged as that of somebody who is not logged in, or who is logged in
+/// with the claims that you give. A bearer is verified: the provider is asked for its keys.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
                         vestibule explain GET https://app.example.com/api/things -H 'Accept: text/html'\n  \
+                        vestibule explain GET https://app.example.com/wiki/ --claims '{\"groups\": [\"staff\"]}'\n  \
                         vestibule explain GET https://app.example.com/api/things --bearer < token\n\n\
                         Exit code: 0 when the request was explained, 1 when the configuration is broken, 2 when this \
                         command was.")]
@@ -42,6 +43,9 @@ pub(super) struct ExplainArgs {
     /// It brings this bearer token; without a value it is read from standard input, and no process list shows it
     #[arg(long, value_name = "TOKEN", num_args = 0..=1, require_equals = true, default_missing_value = "-")]
     bearer: Option<String>,
+    /// It comes from somebody who is logged in with these claims, a JSON object
+    #[arg(long, value_name = "JSON")]
+    claims: Option<String>,
     /// Answer as JSON: {"listeners": [{"listen", "route", "mode", "endpoint" or "rule", "upstream", "status", "code", ...}]}
     #[arg(long)]
     json: bool,
@@ -49,8 +53,8 @@ pub(super) struct ExplainArgs {
 
 /// Reads the configuration as `run` does, and explains; nothing is bound or written.
 pub(super) fn explain(args: &ExplainArgs) -> ExitCode {
-    let head = match head(args) {
-        Ok(head) => head,
+    let (head, claims) = match head(args).and_then(|head| Ok((head, claims(args)?))) {
+        Ok(request) => request,
         Err(why) => {
             complain(&format!("error: {why}"));
             return ExitCode::from(MISUSED);
@@ -65,7 +69,7 @@ pub(super) fn explain(args: &ExplainArgs) -> ExitCode {
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let all = runtime.map_err(|error| error.to_string()).and_then(|runtime| {
-        let all = runtime.block_on(explained(loaded.config, &head));
+        let all = runtime.block_on(explained(loaded.config, &head, claims.as_ref()));
         // A provider that is still being asked is waited for no more.
         runtime.shutdown_background();
         all
@@ -112,6 +116,12 @@ fn head(args: &ExplainArgs) -> Result<request::Parts, String> {
     Ok(head)
 }
 
+fn claims(args: &ExplainArgs) -> Result<Option<Map<String, Value>>, String> {
+    let Some(text) = &args.claims else { return Ok(None) };
+    let claims = serde_json::from_str(text);
+    claims.map(Some).map_err(|error| format!("the claims are no JSON object: {error}"))
+}
+
 fn read_token() -> Result<String, String> {
     let mut text = String::new();
     std::io::stdin()
@@ -151,8 +161,8 @@ fn in_words(args: &ExplainArgs, all: &[Explained]) -> String {
             Some(verdict) => told(&mut line, "verdict", verdict),
             None => told(&mut line, "answer", &explained.outcome),
         }
-        if explained.asks_for_session() {
-            line("", "(without a session: those are known to the running process alone)");
+        if args.claims.is_none() && explained.asks_for_session() {
+            line("", "(for somebody who is not logged in; for others, say who: --claims)");
         }
     }
     text

@@ -2,19 +2,28 @@
 //! nothing that counts once is used up.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use http::header::{HOST, HeaderMap, LOCATION, WWW_AUTHENTICATE};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::header::{COOKIE, HOST, HeaderMap, LOCATION, WWW_AUTHENTICATE};
 use http::{HeaderValue, Method, StatusCode, request};
 use hyper::service::Service as _;
+use serde_json::{Map, Value};
 
-use crate::config::{Config, Listen, Mode, PathRule, Route, Store};
+use crate::config::{AuthCode, Config, Listen, Mode, PathRule, Route, Scheme, Store};
 use crate::error::{Reason, Refusal};
 use crate::mode::{Call, Endpoint, Place, Verdict};
+use crate::provider::{AccessToken, Grant, IdToken};
 use crate::runtime::{Lasting, Match, Snapshot};
 use crate::server::edge::{Gate, admit, gate};
 use crate::server::verdict;
+use crate::session::{Binding, Handle, Session};
 use crate::time::Clock;
-use crate::web::{Body, Kind, Wants};
+use crate::web::{Body, CookieName, Kind, Wants};
+
+/// Longer than it takes to explain.
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What one listener makes of a request.
 #[derive(Debug)]
@@ -79,21 +88,27 @@ pub enum Outcome {
 }
 
 /// What the listeners of `config` would make of the request `head`, whose `Host` says where it is for: those that have
-/// something at its path, or else those that have its host, or else all. Sessions are not known here: they are the running process's, and so is what it remembers.
-/// Providers may be asked for their metadata and keys.
+/// something at its path, or else those that have its host, or else all. Sessions are not known here, they are the running
+/// process's: with `claims`, path rules meet somebody who is logged in with them, and else nobody. Providers may be asked
+/// for their metadata and keys.
 ///
 /// # Errors
 /// A text for the operator when what `config` says cannot be built.
-pub async fn explain(mut config: Config, head: &request::Parts) -> Result<Vec<Explained>, String> {
+pub async fn explain(
+    mut config: Config,
+    head: &request::Parts,
+    claims: Option<&Map<String, Value>>,
+) -> Result<Vec<Explained>, String> {
     // The file of the running process is its own.
     config.sessions.store = Store::Memory;
     let lasting = Lasting::new(&config, Clock::default())?;
     let snapshot = Snapshot::build(Arc::new(config), None, &lasting)?;
+    lasting.adopt(&snapshot);
     let mut listens: Vec<&Listen> = snapshot.listens().collect();
     listens.sort_by_key(|listen| listen.to_string());
     let mut all = Vec::new();
     for listen in listens {
-        all.push(at(&snapshot, &lasting, listen, head).await);
+        all.push(at(&snapshot, &lasting, listen, (head, claims)).await?);
     }
     for fits in [Explained::knows_host, Explained::has_place] {
         if all.iter().any(fits) {
@@ -103,26 +118,71 @@ pub async fn explain(mut config: Config, head: &request::Parts) -> Result<Vec<Ex
     Ok(all)
 }
 
-async fn at(snapshot: &Snapshot, lasting: &Lasting, listen: &Listen, head: &request::Parts) -> Explained {
+async fn at(
+    snapshot: &Snapshot,
+    lasting: &Lasting,
+    listen: &Listen,
+    (head, claims): (&request::Parts, Option<&Map<String, Value>>),
+) -> Result<Explained, String> {
     let listen = listen.clone();
     // Caddy is asking, and is trusted.
     let found = match admit(snapshot, &listen, head, None) {
         Ok(found) => found,
         Err(refusal) => {
-            return Explained { listen, route: None, place: None, outcome: refused(refusal), verdict: None };
+            return Ok(Explained { listen, route: None, place: None, outcome: refused(refusal), verdict: None });
         }
     };
     let route = Arc::clone(found.route.config());
-    let outcome = serve(&found, lasting, head).await;
     let rule = match found.place {
         Some(Place::Rule(index)) => route.paths.get(index),
         Some(Place::Endpoint(_)) | None => None,
     };
+    let mut head = head.clone();
+    if let (Some(_), Some(claims), Mode::AuthCode(mode)) = (rule, claims, &route.mode) {
+        let cookie = log_in(lasting, (&route, mode, found.site), claims.clone()).await?;
+        head.headers.insert(COOKIE, cookie);
+    }
+    let outcome = serve(&found, lasting, &head).await;
     let verdict = match rule {
-        Some(rule) if rule.upstream.is_none() => question(snapshot, &route, lasting, head).await,
+        Some(rule) if rule.upstream.is_none() => question(snapshot, &route, lasting, &head).await,
         Some(_) | None => None,
     };
-    Explained { listen, place: found.place, route: Some(route), outcome, verdict }
+    Ok(Explained { listen, place: found.place, route: Some(route), outcome, verdict })
+}
+
+/// Makes a session of somebody with `claims`, for a day. Returns its cookie.
+async fn log_in(
+    lasting: &Lasting,
+    (route, mode, site): (&Route, &AuthCode, usize),
+    claims: Map<String, Value>,
+) -> Result<HeaderValue, String> {
+    let client = mode.clients.first().ok_or("the route has no client")?;
+    let binding = Binding {
+        route: route.name.clone(),
+        provider: client.provider.name.clone(),
+        issuer: client.provider.issuer.clone(),
+        client_id: client.client_id.clone(),
+    };
+    let now = lasting.clock.now();
+    // Unsigned: what a session holds was verified before, or is for the upstream to verify.
+    let payload = URL_SAFE_NO_PAD.encode(Value::from(claims.clone()).to_string());
+    let token = format!("{}.{payload}.", URL_SAFE_NO_PAD.encode(r#"{"alg":"none"}"#));
+    let grant = Grant {
+        access_token: AccessToken::from_stored(&token).ok_or("the claims are too long for a token")?,
+        access_expires_at: now.plus(DAY),
+        refresh_token: None,
+        id_token: IdToken::from_stored(&token),
+        subject: claims.get("sub").and_then(Value::as_str).unwrap_or("somebody").to_owned(),
+        sid: None,
+        userinfo: Map::new(),
+        claims,
+    };
+    let handle = Handle::new().map_err(|error| error.to_string())?;
+    let session = Session::open(&handle, Arc::new(binding), grant, DAY, now);
+    lasting.shared.sessions.insert(session, now).await.map_err(|error| error.to_string())?;
+    let scheme = route.public_urls.get(site).map_or(Scheme::Https, |url| url.scheme);
+    let cookie = format!("{}={}", CookieName::session(&route.name, scheme).as_str(), handle.expose());
+    HeaderValue::try_from(cookie).map_err(|error| error.to_string())
 }
 
 /// What [`Edge`](super::Edge) does.
