@@ -189,7 +189,7 @@ async fn a_kubernetes_data_swap() {
 
 /// M08: what takes the file's place may be anything; the old config serves until there is a good one.
 #[tokio::test]
-async fn m08_deleted_a_directory_a_fifo_a_loop_of_links_unreadable() {
+async fn m08_m09_deleted_a_directory_a_fifo_a_loop_of_links_unreadable() {
     let world = two_sites().await;
     let file = path(&world);
     let mut turn = 0;
@@ -285,7 +285,7 @@ async fn m06_m07_garbage_is_refused_and_said_so() {
 /// A thousand edits within a second, every third one broken, while requests come in: none fails, and the last edit
 /// serves within a second.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_thousand_edits_in_a_second() {
+async fn cf_2_m12_a_thousand_edits_in_a_second() {
     let world = two_sites().await;
     let texts: Vec<String> = (0..1_000)
         .map(|edit| match edit % 3 {

@@ -203,7 +203,7 @@ async fn a_listed_origin_of_the_same_site_logs_out_as_our_own_pages_do() {
 }
 
 #[tokio::test]
-async fn other_sites_cannot_log_anybody_out() {
+async fn o03_other_sites_cannot_log_anybody_out() {
     let world = World::start().await;
     world.browser.login("alice").await;
     world

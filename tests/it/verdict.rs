@@ -255,7 +255,7 @@ async fn fa_13_a16_a26_a27_preflights_upgrades_and_expectations_get_plain_answer
 }
 
 #[tokio::test]
-async fn fa_8_fa_9_neither_a_user_agent_nor_a_bearer_is_a_login() {
+async fn fa_8_fa_9_a13_neither_a_user_agent_nor_a_bearer_is_a_login() {
     let world = world(&[("/", "{}")]).await;
     for agent in ["kube-probe/1.29", "GoogleHC/1.0", "ELB-HealthChecker/2.0"] {
         let answer = question(&world, "GET", "/x").await.line(&format!("User-Agent: {agent}")).ask().await;

@@ -91,7 +91,7 @@ async fn ad_1_three_paths_answer_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn ad_2_only_reading_methods_no_origin_and_no_cors() {
+async fn ad_2_m20_only_reading_methods_no_origin_and_no_cors() {
     let (admin, _, _) = admin(BTreeMap::new());
     for method in [Method::POST, Method::PUT, Method::DELETE, Method::OPTIONS, Method::PATCH] {
         let mut head = ask("/metrics", &[("host", "localhost")]);

@@ -121,7 +121,7 @@ async fn doors(front: &Front, seen: &mut Seen) -> Vec<(Actor, &'static str, Opti
     doors
 }
 
-/// Also FA-2, FA-5, FA-9: what a client says about itself, in every spelling, once and twice.
+/// Also FA-2, FA-5, FA-9, FA-11: what a client says about itself, in every spelling, once and twice.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn h01_h02_h03_h04_a20_a21_v10_no_header_of_a_client_gives_an_identity() {
     for front in behind_each().await {
