@@ -3,6 +3,7 @@
 //! Exit codes: 0 all is well, 1 it is not and the report says why, 2 the command line itself was wrong.
 
 mod caddyfile;
+mod call;
 mod check;
 #[cfg(feature = "demo")]
 mod demo;
@@ -15,6 +16,7 @@ mod online;
 mod pages;
 mod manager;
 mod run;
+mod sessions;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -50,6 +52,8 @@ enum Command {
     Keygen(init::KeygenArgs),
     /// Ask the running process how it is, for container engines and scripts
     Healthcheck(healthcheck::HealthcheckArgs),
+    /// List who is logged in at the running process, or end sessions
+    Sessions(sessions::SessionsArgs),
     /// Print the JSON schema of the configuration, by which editors complete its keys
     Schema,
     /// Print what completes these commands in a shell
@@ -90,6 +94,7 @@ pub fn main() -> ExitCode {
         Command::Caddyfile(args) => caddyfile::caddyfile(&args),
         Command::Keygen(args) => init::keygen(&args),
         Command::Healthcheck(args) => healthcheck::healthcheck(&args),
+        Command::Sessions(args) => sessions::sessions(&args),
         Command::Schema => {
             say(&crate::config::json_schema());
             ExitCode::SUCCESS

@@ -12,6 +12,7 @@
 mod account;
 mod architecture;
 mod bearer;
+mod by_hand;
 mod caddies;
 mod caddyfile;
 mod callback;
