@@ -88,6 +88,8 @@ impl Sidecar {
     pub async fn start(options: Options) -> Result<Self, StartError> {
         let Options { config_path, clock, apply_log, managed } = options;
         let Managed { inherited, tell, watchdog } = managed;
+        // From the very beginning: whoever is not heard yet ends the process.
+        let hangup = signal(SignalKind::hangup()).inspect_err(|error| warn!(%error, "SIGHUP is not heard")).ok();
         let loaded = load_first(&config_path)?;
         apply_log(&loaded.config.log);
         warn_of(&loaded.report);
@@ -122,7 +124,7 @@ impl Sidecar {
             stop: CancellationToken::new(),
         });
         let loops = TaskTracker::new();
-        loops.spawn(follow(Arc::clone(&house), followed, asked));
+        loops.spawn(follow(Arc::clone(&house), followed, (asked, hangup)));
         loops.spawn(sweep(Arc::clone(&house)));
         loops.spawn(watch_streams(Arc::clone(&house)));
         // Not one of the loops: it goes on until the very end.
@@ -192,9 +194,12 @@ fn load_first(config_path: &Path) -> Result<config::Loaded, StartError> {
 }
 
 /// Follows the configuration until the process stops.
-async fn follow(house: Arc<House>, mut followed: Followed, mut asked: mpsc::Receiver<Asked>) {
+async fn follow(
+    house: Arc<House>,
+    mut followed: Followed,
+    (mut asked, mut hangup): (mpsc::Receiver<Asked>, Option<Signal>),
+) {
     let mut watch = Watch::new();
-    let mut hangup = signal(SignalKind::hangup()).inspect_err(|error| warn!(%error, "SIGHUP is not heard")).ok();
     let mut waiting: Vec<Asked> = Vec::new();
     let mut is_asked = false;
     loop {

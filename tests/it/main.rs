@@ -40,6 +40,7 @@ mod logout;
 mod logs;
 mod loops;
 mod manager;
+mod mounted;
 mod moves;
 mod online;
 mod openid;
