@@ -14,6 +14,10 @@ use vestibule::time::Clock;
 use crate::world::browser::{Browser, Destination, Hosts, Surroundings};
 use crate::world::{eventually, log};
 
+/// All demos would rather have the same ports. One after the other, so that the end of one is not taken for the begin of
+/// another.
+pub static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 /// A running demo.
 pub struct Running {
     child: Child,
@@ -22,6 +26,7 @@ pub struct Running {
     pub origin: String,
     /// The provider's issuer.
     pub issuer: String,
+    _alone: tokio::sync::MutexGuard<'static, ()>,
 }
 
 /// The program with the arguments of a demo.
@@ -34,11 +39,12 @@ pub fn command(arguments: &[&str]) -> Command {
 impl Running {
     /// Starts it, and waits for the line to open.
     pub async fn start(arguments: &[&str]) -> Self {
+        let alone = ALONE.lock().await;
         let mut child = command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let said = Arc::new(Mutex::new(String::new()));
         listen(child.stdout.take().unwrap(), &said);
         listen(child.stderr.take().unwrap(), &said);
-        let demo = Self { child, said, origin: String::new(), issuer: String::new() };
+        let demo = Self { child, said, origin: String::new(), issuer: String::new(), _alone: alone };
         eventually("the demo is open", || demo.said("Ctrl-C stops everything")).await;
         Self { origin: demo.word_after("browser:"), issuer: demo.word_after("provider").replace(';', ""), ..demo }
     }

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use super::running::command;
+use super::running::{ALONE, command};
 
 /// What a demo says that ends by itself. Its temporary files go to a folder that must be empty afterwards.
 async fn fails(arguments: &[&str], path: Option<&Path>) -> String {
@@ -20,7 +20,9 @@ async fn fails_in(arguments: &[&str], path: Option<&Path>, home: &Path, temporar
         // What the programs of these tests need, and no Caddy.
         command.env("PATH", format!("{}:/usr/bin:/bin", path.display()));
     }
+    let alone = ALONE.lock().await;
     let output = command.output().await.unwrap();
+    drop(alone);
     let said = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert_eq!(fs::read_dir(temporary).unwrap().count(), 0, "it left something behind");
