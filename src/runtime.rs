@@ -19,7 +19,7 @@ use crate::handoff::Upstream;
 use crate::metrics::{Metrics, Names};
 use crate::mode::auth_code::{AuthCode, Departures, Limits, Logins, Shared};
 use crate::mode::{Bearer, Route, Rule};
-use crate::provider::{Client, Issuer, Provider, Surroundings, Verifier};
+use crate::provider::{Client, Clocks, Issuer, Provider, Surroundings, Verifier};
 use crate::session::{Destination, EndHook, FileOptions, Memory, Party, Refresher, Sessions, Streams};
 use crate::time::Clock;
 use crate::web::KeyRing;
@@ -37,6 +37,8 @@ pub struct Lasting {
     pub tasks: TaskTracker,
     /// Sessions, refreshes, logins and logouts in flight.
     pub shared: Shared,
+    /// The clocks of the providers, old and new.
+    pub clocks: Arc<Clocks>,
     /// The key ring for this process, for configurations that name no keys.
     pub own_keys: Arc<KeyRing>,
 }
@@ -84,7 +86,7 @@ impl Lasting {
             tasks: tasks.clone(),
             metrics: Arc::clone(&metrics),
         };
-        Ok(Self { clock, metrics, tasks, shared, own_keys })
+        Ok(Self { clock, metrics, tasks, shared, clocks: Arc::default(), own_keys })
     }
 
     /// Where sessions have to move before `snapshot` can take the place of one with `before`; `None`: they stay.
@@ -263,6 +265,7 @@ impl Parts<'_> {
             clock: self.lasting.clock.clone(),
             metrics: Arc::clone(&self.lasting.metrics),
             tasks: self.lasting.tasks.clone(),
+            clocks: Arc::clone(&self.lasting.clocks),
         };
         let provider = Provider::start(Arc::clone(config), surroundings);
         self.providers.push(Arc::clone(&provider));

@@ -50,6 +50,13 @@ impl Timestamp {
     pub fn rfc3339(self) -> String {
         jiff::Timestamp::from_second(self.0).unwrap_or(jiff::Timestamp::UNIX_EPOCH).to_string()
     }
+
+    /// As `Date` has it (RFC 9110 5.6.7). An instant out of the calendar prints as the epoch.
+    #[must_use]
+    pub fn imf_fixdate(self) -> String {
+        let instant = jiff::Timestamp::from_second(self.0).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+        instant.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
+    }
 }
 
 impl fmt::Display for Timestamp {
@@ -72,11 +79,17 @@ impl Clock {
     /// The current instant.
     #[must_use]
     pub fn now(&self) -> Timestamp {
+        Timestamp(self.now_in_millis().div_euclid(1000))
+    }
+
+    /// The current instant in milliseconds since the Unix epoch, for whoever compares clocks.
+    #[must_use]
+    pub fn now_in_millis(&self) -> i64 {
         #[expect(clippy::disallowed_methods, reason = "the one place that reads the system clock")]
         let system = SystemTime::now();
-        let seconds = system.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
-        Timestamp(seconds.saturating_add(self.0.load(Ordering::Relaxed)))
+        let millis = system.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        let offset = self.0.load(Ordering::Relaxed).saturating_mul(1000);
+        i64::try_from(millis).unwrap_or(i64::MAX).saturating_add(offset)
     }
 
     /// Moves this clock and all its clones by `seconds`; for tests, which must not wait.

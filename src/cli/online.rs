@@ -49,11 +49,15 @@ pub(super) fn ask(config: &Config, strict: bool) -> bool {
 }
 
 async fn ask_all(config: &Config) -> Grade {
-    let clock = Clock::default();
+    let (clock, clocks) = (Clock::default(), Arc::default());
     let mut report = Report { worst: Grade::Ok };
     for provider in config.providers.values() {
-        let surroundings =
-            Surroundings { clock: clock.clone(), metrics: Arc::new(Metrics::new()), tasks: TaskTracker::new() };
+        let surroundings = Surroundings {
+            clock: clock.clone(),
+            metrics: Arc::new(Metrics::new()),
+            tasks: TaskTracker::new(),
+            clocks: Arc::clone(&clocks),
+        };
         say(&format!("\nProvider {} ({}):", provider.name, provider.issuer));
         let running = Provider::start(Arc::clone(provider), surroundings);
         let metadata = report.provider(&running, &clock).await;
@@ -97,12 +101,12 @@ impl Report {
             }
         }
         match provider.clock_skew() {
-            Some(skew) if skew.unsigned_abs() > provider.config().clock_skew.as_secs() => self.line(
+            Some(skew) if skew.exceeds(provider.config().clock_skew) => self.line(
                 Grade::Error,
                 "clock",
-                format_args!("it is {skew} s ahead of ours, more than `clock_skew` allows: tokens will be refused"),
+                format_args!("it {skew}, more than `clock_skew` allows: tokens will be refused; have both set by NTP"),
             ),
-            Some(skew) => self.line(Grade::Ok, "clock", format_args!("{skew} s ahead of ours")),
+            Some(skew) => self.line(Grade::Ok, "clock", format_args!("it {skew}")),
             None => {}
         }
         metadata.and_then(Result::ok)

@@ -95,7 +95,7 @@ families! {
     provider_up: IntGauge, 1 = "provider_up", ["provider"], NONE,
         "Whether metadata and keys could be fetched at the last try.";
     provider_clock_skew: Gauge, 1 = "provider_clock_skew_seconds", ["provider"], NONE,
-        "How far the provider's clock is ahead of ours.";
+        "How far the provider's clock is ahead of ours, at least; 0 where both may agree.";
     jwks_keys: IntGauge, 1 = "jwks_keys", ["provider"], NONE,
         "Usable keys in the provider's set.";
     jwks_fetches: IntCounter, 3 = "jwks_fetches_total", ["provider", "trigger", "result"], NONE,

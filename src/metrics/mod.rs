@@ -173,7 +173,7 @@ impl Metrics {
         self.families.provider_up.with([provider]).set(i64::from(up));
     }
 
-    /// Says how far the provider's clock is ahead of ours.
+    /// Says how far the provider's clock is ahead of ours, at least.
     pub fn provider_clock_skew(&self, provider: &str, seconds: f64) {
         self.families.provider_clock_skew.with([provider]).set(seconds);
     }

@@ -108,7 +108,9 @@ impl Client {
         })?;
         let fit = fit(&answer, now)?;
         let id_token = answer.id_token().ok_or_else(|| Error::Unacceptable("id_token is missing".to_owned()))?;
+        let came = clock.now();
         let verified = self.provider.verify(id_token, id_token::MAX_LEN, now).await.map_err(unverifiable)?;
+        self.provider.transport.clock.sent(&verified, came);
         let judge = Judge { client: &self.registration, access_token: &fit.access_token, now: clock.now() };
         let claims = judge.login(verified, &attempt).map_err(broken)?;
         let userinfo = self.userinfo(&metadata, &fit.access_token, &claims, now).await?;
@@ -163,6 +165,7 @@ impl Client {
     ) -> Result<Option<(IdToken, Map<String, Value>)>, Error> {
         match self.provider.verify(id_token, id_token::MAX_LEN, now).await {
             Ok(verified) => {
+                self.provider.transport.clock.sent(&verified, judge.now);
                 let claims = judge.refreshed(verified, before).map_err(broken)?;
                 Ok(Some((IdToken::from_stored(id_token), claims.into_map())))
             }

@@ -6,6 +6,7 @@
 
 mod access;
 mod claims;
+mod clocks;
 mod connect;
 mod error;
 mod exchange;
@@ -40,6 +41,7 @@ use crate::metrics::Metrics;
 use crate::time::Clock;
 
 pub use access::{AccessClaims, Denied, Issuer, Verifier};
+pub use clocks::{Clocks, Skew};
 pub use error::{CallbackError, Error};
 pub use exchange::{Grant, Renewal};
 pub use flow::{Ask, Attempt, Callback};
@@ -60,6 +62,8 @@ pub struct Surroundings {
     pub metrics: Arc<Metrics>,
     /// Tasks that a shutdown waits for.
     pub tasks: TaskTracker,
+    /// The clocks of all providers.
+    pub clocks: Arc<Clocks>,
 }
 
 /// One registration at one running provider.

@@ -17,7 +17,7 @@ use super::keys::KeySet;
 use super::metadata::Metadata;
 use super::pace::{Bucket, jittered, refresh_delay, retry_delay};
 use super::transport::{Limits, Operation, Transport};
-use super::{Error, Surroundings};
+use super::{Error, Skew, Surroundings};
 use crate::config::{self, SigningAlg};
 use crate::time::Timestamp;
 
@@ -101,10 +101,16 @@ impl Provider {
         &self.config
     }
 
-    /// How far the provider's clock was ahead of ours at its last answer, in seconds.
+    /// How far the provider's clock is ahead of ours, at least; `None` before its first answer.
     #[must_use]
-    pub fn clock_skew(&self) -> Option<i64> {
-        self.transport.clock_skew()
+    pub fn clock_skew(&self) -> Option<Skew> {
+        self.transport.clock.skew()
+    }
+
+    /// Its clock in words for an operator, with what to do when it is off.
+    #[must_use]
+    pub fn describe_clock(&self) -> Option<String> {
+        self.transport.clock.describe()
     }
 
     /// Whether metadata and keys are there, as far as the provider has them, and the keys not too old.

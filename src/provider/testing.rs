@@ -57,9 +57,17 @@ pub(super) const LIMITS: Limits = Limits {
 
 /// A client for that provider.
 pub(super) fn transport(provider: config::Provider, limits: Limits) -> Transport {
-    let surroundings =
-        Surroundings { clock: Clock::default(), metrics: Arc::new(Metrics::new()), tasks: TaskTracker::new() };
-    Transport::new(Arc::new(provider), surroundings, limits)
+    Transport::new(Arc::new(provider), surroundings(), limits)
+}
+
+/// Surroundings of one provider alone.
+pub(super) fn surroundings() -> Surroundings {
+    Surroundings {
+        clock: Clock::default(),
+        metrics: Arc::new(Metrics::new()),
+        tasks: TaskTracker::new(),
+        clocks: Arc::default(),
+    }
 }
 
 /// A key pair of a provider.

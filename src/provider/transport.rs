@@ -2,17 +2,18 @@
 //!
 //! hyper follows no redirects, and nothing here does: a 3xx is a status like any other that was not asked for.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, DATE, USER_AGENT};
+use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::clocks::ClockWatch;
 use super::connect::{Connections, source_is};
 use super::guard::{Forbidden, Guard};
 use super::{Error, Surroundings};
@@ -167,24 +168,17 @@ pub(super) struct Transport {
     guard: Guard,
     slots: Semaphore,
     limits: Limits,
-    /// How far the provider's clock was ahead of ours at its last answer, in seconds.
-    skew: Mutex<Option<i64>>,
+    /// The provider's clock, as its answers show it.
+    pub(super) clock: Arc<ClockWatch>,
 }
 
 impl Transport {
     /// Opens nothing yet.
     pub(super) fn new(config: Arc<config::Provider>, surroundings: Surroundings, limits: Limits) -> Self {
         let guard = Guard::new(&config);
+        let clock = surroundings.clocks.watch(Arc::clone(&config), Arc::clone(&surroundings.metrics));
         let connections = Connections::new(Arc::clone(&config), guard.clone(), limits.connect);
-        Self {
-            config,
-            surroundings,
-            connections,
-            guard,
-            slots: Semaphore::new(MAX_CONCURRENT),
-            limits,
-            skew: Mutex::default(),
-        }
+        Self { config, surroundings, connections, guard, slots: Semaphore::new(MAX_CONCURRENT), limits, clock }
     }
 
     /// Fetches a document.
@@ -229,29 +223,11 @@ impl Transport {
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         headers.insert(USER_AGENT, HeaderValue::from_static(concat!("vestibule/", env!("CARGO_PKG_VERSION"))));
         let client = self.connections.client().await.map_err(Failure::Unreachable)?;
+        let (asked, sent) = (self.surroundings.clock.now_in_millis(), Instant::now());
         let answer = timeout(self.limits.head, client.request(request.map(Full::new))).await;
         let answer = answer.map_err(|_| Failure::Timeout)?.map_err(|error| failure(&error))?;
-        self.measure_clock(answer.headers());
+        self.clock.answered(answer.headers(), asked, sent.elapsed());
         read(operation, answer, begun + self.limits.whole).await
-    }
-
-    /// How far the provider's clock was ahead of ours at its last answer, in seconds.
-    pub(super) fn clock_skew(&self) -> Option<i64> {
-        *self.skew.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The provider's `Date` against our clock, so that an operator sees which of the two is wrong.
-    fn measure_clock(&self, headers: &HeaderMap) {
-        let date = headers.get(DATE).and_then(|date| date.to_str().ok());
-        let theirs = date.and_then(|date| jiff::fmt::rfc2822::parse(date).ok());
-        if let Some(theirs) = theirs {
-            let ours = self.surroundings.clock.now().unix();
-            let skew = theirs.timestamp().as_second().saturating_sub(ours);
-            *self.skew.lock().unwrap_or_else(PoisonError::into_inner) = Some(skew);
-            #[expect(clippy::cast_precision_loss, reason = "a difference that loses precision is absurd anyway")]
-            let skew = skew as f64;
-            self.surroundings.metrics.provider_clock_skew(self.config.name.as_str(), skew);
-        }
     }
 }
 

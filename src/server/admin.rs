@@ -133,7 +133,8 @@ impl Admin {
             for provider in providers {
                 let up = if provider.is_ready() { "up" } else { "down" };
                 let required = if provider.config().required_for_ready { ", required" } else { "" };
-                let _ = writeln!(lines, "provider {}: {up}{required}", provider.config().name);
+                let clock = provider.describe_clock().map(|clock| format!("; {clock}")).unwrap_or_default();
+                let _ = writeln!(lines, "provider {}: {up}{required}{clock}", provider.config().name);
             }
         }
         text(status, lines)

@@ -17,6 +17,7 @@ mod caddies;
 mod caddyfile;
 mod callback;
 mod clients;
+mod clocks;
 mod commands;
 mod config;
 mod conformance;

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::HOST;
+use http::header::{DATE, HOST, HeaderValue};
 use http::request::Parts;
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
@@ -87,9 +87,13 @@ async fn answer(shared: &Shared, call: &Call, delay: Option<Duration>) -> Result
     if call.changes.iter().any(|change| matches!(change, Kind::Close)) {
         return Err(Closed);
     }
-    let answer = dispatch(shared, call).unwrap_or_else(|Broken| {
+    let mut answer = dispatch(shared, call).unwrap_or_else(|Broken| {
         plain(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", "the provider broke\n".to_owned())
     });
+    // By the clock that its tokens go by.
+    if let Ok(date) = HeaderValue::from_str(&shared.setup.clock.now().imf_fixdate()) {
+        answer.headers_mut().insert(DATE, date);
+    }
     Ok(misbehave::apply(answer, &call.changes))
 }
 

@@ -166,8 +166,8 @@ impl AuthCode {
         }
         let provider = &party.client.provider;
         let tolerated = provider.config().clock_skew;
-        let skew = provider.clock_skew().map(i64::unsigned_abs).map(Duration::from_secs);
-        Ok(if skew.is_some_and(|skew| skew > tolerated) { Cause::Clock } else { Cause::SessionGone })
+        let apart = provider.clock_skew().is_some_and(|skew| skew.exceeds(tolerated));
+        Ok(if apart { Cause::Clock } else { Cause::SessionGone })
     }
 }
 

@@ -90,8 +90,12 @@ impl Script {
             id_token_hint: true,
             require_at_hash: self.require_at_hash,
         };
-        let surroundings =
-            Surroundings { clock: clock.clone(), metrics: Arc::clone(metrics), tasks: TaskTracker::new() };
+        let surroundings = Surroundings {
+            clock: clock.clone(),
+            metrics: Arc::clone(metrics),
+            tasks: TaskTracker::new(),
+            clocks: Arc::default(),
+        };
         Client { provider: Provider::start(provider, surroundings), registration: Arc::new(registration) }
     }
 }

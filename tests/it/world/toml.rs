@@ -26,6 +26,12 @@ impl Toml {
         self
     }
 
+    /// Gives `[table]` another name.
+    pub fn rename(&mut self, table: &str, name: &str) -> &mut Self {
+        self.0.iter_mut().filter(|(known, _)| known == table).for_each(|(known, _)| name.clone_into(known));
+        self
+    }
+
     /// Removes `[table]`.
     pub fn remove(&mut self, table: &str) -> &mut Self {
         self.0.retain(|(name, _)| name != table);
