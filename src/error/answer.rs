@@ -78,7 +78,7 @@ fn problem(refusal: &Refusal, asker: &Asker<'_>) -> String {
     if let (Some(url), Some(members)) = (asker.login_url, problem.as_object_mut()) {
         members.insert("login_url".to_owned(), url.into());
     }
-    if let (Some(words), Some(members)) = (refusal.words, problem.as_object_mut()) {
+    if let (Some(words), Some(members)) = (refusal.words.as_deref(), problem.as_object_mut()) {
         members.insert("detail".to_owned(), words.into());
     }
     problem.to_string()

@@ -7,6 +7,7 @@ mod answer;
 mod from;
 pub mod page;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -158,7 +159,7 @@ pub struct Refusal {
     /// Whether the log has this refusal already, from where more was known of it than at the door.
     pub told: bool,
     /// For the page and `detail` of problem+json, in our words, where the reason alone would not help.
-    pub words: Option<&'static str>,
+    pub words: Option<Cow<'static, str>>,
     /// For the page only: where its link leads, where the login's own URL is not it. Absolute, and checked.
     pub way_on: Option<Box<str>>,
     /// `Retry-After`, for answers of 503.

@@ -80,7 +80,7 @@ pub fn escape(text: &str) -> String {
 pub fn error_page(refusal: &Refusal, asker: &Asker<'_>) -> String {
     let reason = refusal.reason;
     let (title, text) = words(reason, asker);
-    let mut body = format!("<p>{}</p>\n", escape(refusal.words.unwrap_or(text)));
+    let mut body = format!("<p>{}</p>\n", escape(refusal.words.as_deref().unwrap_or(text)));
     let way_on = refusal.way_on.as_deref().or(asker.login_url);
     if let (true, Some(url)) = (offers_login(refusal), way_on) {
         let _ = writeln!(body, "<p><a class=\"action first\" href=\"{}\">{}</a></p>", escape(url), label(reason));

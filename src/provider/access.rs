@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::claims::{self, Broken, Rules};
+use super::claims::{self, Broken, Rule, Rules};
 use super::error::escaped;
 use super::jwt::{Invalid, Unverified, Verified};
 use super::running::Unverifiable;
@@ -102,9 +102,15 @@ pub enum Denied {
     Provider(#[from] Error),
 }
 
-impl From<Broken> for Denied {
-    fn from(rule: Broken) -> Self {
+impl From<Rule> for Denied {
+    fn from(rule: Rule) -> Self {
         Self::Token(rule.to_owned())
+    }
+}
+
+impl From<Broken> for Denied {
+    fn from(broken: Broken) -> Self {
+        Self::Token(broken.to_string())
     }
 }
 
@@ -276,7 +282,7 @@ fn scopes(claims: &Map<String, Value>) -> Vec<&str> {
 }
 
 /// Whether a JWT is an access token, as far as tokens tell.
-fn of_our_kind(token: &Verified, profile: TokenProfile) -> Result<(), Broken> {
+fn of_our_kind(token: &Verified, profile: TokenProfile) -> Result<(), Rule> {
     let claims = &token.claims;
     let typ = token.typ.as_deref().map(str::to_ascii_lowercase);
     match (profile, typ.as_deref()) {
@@ -305,6 +311,6 @@ fn of_our_kind(token: &Verified, profile: TokenProfile) -> Result<(), Broken> {
 }
 
 /// A token that is bound to a key proves nothing without that key (RFC 9449 7.2, RFC 8705 3).
-fn not_bound(claims: &Map<String, Value>) -> Result<(), Broken> {
+fn not_bound(claims: &Map<String, Value>) -> Result<(), Rule> {
     if claims.contains_key("cnf") { Err("it is bound to a key (cnf), and came as a plain bearer") } else { Ok(()) }
 }

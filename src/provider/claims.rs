@@ -1,14 +1,37 @@
 //! Rules that claims of every kind of token share, each read with its type: a claim of the wrong type is never taken
 //! for one that is absent.
 
+use std::fmt;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
 
 use crate::time::Timestamp;
 
+/// A rule about what a claim is, in our words.
+pub(super) type Rule = &'static str;
+
 /// A broken rule, in our words.
-pub(super) type Broken = &'static str;
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Broken {
+    /// Which.
+    pub(super) rule: Rule,
+    /// By how many seconds the issuer's clock is ahead of ours if the token is as it should be; behind when negative, 0
+    /// when the rule is not about time.
+    pub(super) ahead: i64,
+}
+
+impl From<Rule> for Broken {
+    fn from(rule: Rule) -> Self {
+        Self { rule, ahead: 0 }
+    }
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.rule)
+    }
+}
 
 /// What the issuer's tokens are held against.
 #[derive(Clone, Copy, Debug)]
@@ -26,20 +49,20 @@ impl Rules<'_> {
     pub(super) fn issuer(&self, claims: &Map<String, Value>) -> Result<(), Broken> {
         match claims.get("iss") {
             Some(Value::String(issuer)) if issuer == self.issuer => Ok(()),
-            _ => Err("iss is not the issuer"),
+            _ => Err("iss is not the issuer".into()),
         }
     }
 
     /// `exp` is a number and not past (RFC 7519 4.1.4).
     pub(super) fn not_expired(&self, claims: &Map<String, Value>) -> Result<(), Broken> {
         let expires = date(claims, "exp")?.ok_or("exp is missing")?;
-        if expires > self.now.minus(self.skew) { Ok(()) } else { Err("exp is past") }
+        if expires > self.now.minus(self.skew) { Ok(()) } else { Err(self.off("exp is past", expires)) }
     }
 
     /// `nbf`, when present, is a number and has come (RFC 7519 4.1.5).
     pub(super) fn already_valid(&self, claims: &Map<String, Value>) -> Result<(), Broken> {
         match date(claims, "nbf")? {
-            Some(start) if start > self.now.plus(self.skew) => Err("nbf has not come"),
+            Some(start) if start > self.now.plus(self.skew) => Err(self.off("nbf has not come", start)),
             _ => Ok(()),
         }
     }
@@ -47,14 +70,19 @@ impl Rules<'_> {
     /// `iat`, when present, is a number and not in the future (RFC 7519 4.1.6).
     pub(super) fn issued_at(&self, claims: &Map<String, Value>) -> Result<Option<Timestamp>, Broken> {
         match date(claims, "iat")? {
-            Some(issued) if issued > self.now.plus(self.skew) => Err("iat is in the future"),
+            Some(issued) if issued > self.now.plus(self.skew) => Err(self.off("iat is in the future", issued)),
             issued => Ok(issued),
         }
+    }
+
+    /// A broken rule about the time `said`.
+    pub(super) fn off(&self, rule: Rule, said: Timestamp) -> Broken {
+        Broken { rule, ahead: said.unix().saturating_sub(self.now.unix()) }
     }
 }
 
 /// A string claim, `None` when absent.
-pub(super) fn text<'m>(claims: &'m Map<String, Value>, name: &'static str) -> Result<Option<&'m str>, Broken> {
+pub(super) fn text<'m>(claims: &'m Map<String, Value>, name: &'static str) -> Result<Option<&'m str>, Rule> {
     match claims.get(name) {
         None => Ok(None),
         Some(Value::String(text)) => Ok(Some(text)),
@@ -63,7 +91,7 @@ pub(super) fn text<'m>(claims: &'m Map<String, Value>, name: &'static str) -> Re
 }
 
 /// `aud` as a list: a string or a list of strings (RFC 7519 4.1.3).
-pub(super) fn audiences(claims: &Map<String, Value>) -> Result<Vec<&str>, Broken> {
+pub(super) fn audiences(claims: &Map<String, Value>) -> Result<Vec<&str>, Rule> {
     match claims.get("aud") {
         Some(Value::String(one)) => Ok(vec![one]),
         Some(Value::Array(list)) => list.iter().map(Value::as_str).collect::<Option<_>>().ok_or("aud is malformed"),
@@ -72,7 +100,7 @@ pub(super) fn audiences(claims: &Map<String, Value>) -> Result<Vec<&str>, Broken
 }
 
 /// `sub`: a non-empty string of at most 255 ASCII characters without controls (OpenID Connect Core 2).
-pub(super) fn subject(claims: &Map<String, Value>) -> Result<&str, Broken> {
+pub(super) fn subject(claims: &Map<String, Value>) -> Result<&str, Rule> {
     let subject = text(claims, "sub")?.ok_or("sub is missing")?;
     let printable = subject.bytes().all(|byte| matches!(byte, 0x20..=0x7e));
     let sound = !subject.is_empty() && subject.len() <= 255 && printable;
@@ -80,7 +108,7 @@ pub(super) fn subject(claims: &Map<String, Value>) -> Result<&str, Broken> {
 }
 
 /// A NumericDate (RFC 7519 2), which may have a fraction. What no calendar holds is clamped, never wrapped.
-pub(super) fn date(claims: &Map<String, Value>, name: &'static str) -> Result<Option<Timestamp>, Broken> {
+pub(super) fn date(claims: &Map<String, Value>, name: &'static str) -> Result<Option<Timestamp>, Rule> {
     match claims.get(name) {
         None => Ok(None),
         Some(Value::Number(number)) => Ok(Some(seconds(number))),

@@ -1,5 +1,9 @@
 //! Why the provider's side failed: the words that `error` turns into answers. Nothing here can hold a secret.
 
+use std::time::Duration;
+
+use super::Skew;
+
 /// Why the provider's side failed. No variant carries a token, a code or a text of the provider's that was not
 /// shortened and escaped.
 #[derive(Debug, thiserror::Error)]
@@ -19,12 +23,34 @@ pub enum Error {
     /// An answer or a token that is not acceptable, and the rule that it breaks.
     #[error("provider's answer is not acceptable: {0}")]
     Unacceptable(String),
+    /// A token that was made just now is not valid by our clock.
+    #[error(
+        "provider's answer is not acceptable: ID token: {rule}: by its times the provider's clock {skew}, and `clock_skew` \
+         tolerates {} s: have both set by NTP",
+        tolerated.as_secs()
+    )]
+    Clock {
+        /// The rule that it breaks.
+        rule: &'static str,
+        /// How far its time is off.
+        skew: Skew,
+        /// How far it may be.
+        tolerated: Duration,
+    },
     /// A callback that is not acceptable; see [`CallbackError`].
     #[error(transparent)]
     Callback(#[from] CallbackError),
     /// No random bytes.
     #[error(transparent)]
     Random(#[from] crate::web::RandomError),
+}
+
+impl Error {
+    /// Whether a refresh that failed so will never succeed, so that the session has no future.
+    #[must_use]
+    pub const fn ends_session(&self) -> bool {
+        matches!(self, Self::InvalidGrant | Self::Unacceptable(_) | Self::Clock { .. })
+    }
 }
 
 /// Why a callback was refused before anything was sent to the provider.

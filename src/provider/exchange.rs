@@ -112,7 +112,7 @@ impl Client {
         let verified = self.provider.verify(id_token, id_token::MAX_LEN, now).await.map_err(unverifiable)?;
         self.provider.transport.clock.sent(&verified, came);
         let judge = Judge { client: &self.registration, access_token: &fit.access_token, now: clock.now() };
-        let claims = judge.login(verified, &attempt).map_err(broken)?;
+        let claims = judge.login(verified, &attempt).map_err(|broken| judge.error(broken))?;
         let userinfo = self.userinfo(&metadata, &fit.access_token, &claims, now).await?;
         let Fit { access_token, access_expires_at, refresh_token } = fit;
         Ok(Grant {
@@ -130,7 +130,7 @@ impl Client {
     /// Uses a refresh token once. `before` are the claims of the session's ID token (OpenID Connect Core 12.2).
     ///
     /// # Errors
-    /// [`Error::InvalidGrant`] and [`Error::Unacceptable`] end the session; all others leave it.
+    /// [`Error`]; see [`Error::ends_session`].
     pub async fn refresh(
         &self,
         token: &RefreshToken,
@@ -166,7 +166,7 @@ impl Client {
         match self.provider.verify(id_token, id_token::MAX_LEN, now).await {
             Ok(verified) => {
                 self.provider.transport.clock.sent(&verified, judge.now);
-                let claims = judge.refreshed(verified, before).map_err(broken)?;
+                let claims = judge.refreshed(verified, before).map_err(|broken| judge.error(broken))?;
                 Ok(Some((IdToken::from_stored(id_token), claims.into_map())))
             }
             Err(error @ Unverifiable::Invalid(_)) => Err(unverifiable(error)),
@@ -224,10 +224,6 @@ fn fit(answer: &Answer, now: Timestamp) -> Result<Fit, Error> {
     };
     let access_expires_at = now.plus(answer.expires_in().unwrap_or(UNSAID_LIFETIME));
     Ok(Fit { access_token, access_expires_at, refresh_token })
-}
-
-fn broken(rule: &'static str) -> Error {
-    Error::Unacceptable(format!("ID token: {rule}"))
 }
 
 fn unverifiable(error: Unverifiable) -> Error {

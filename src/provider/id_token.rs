@@ -10,6 +10,7 @@ use super::claims::{self, Broken, Rules};
 use super::flow::Attempt;
 use super::jwt::Verified;
 use super::tokens::AccessToken;
+use super::{Error, Skew};
 use crate::config::{self, SigningAlg};
 use crate::time::Timestamp;
 
@@ -59,26 +60,26 @@ impl Judge<'_> {
         let issued = self.always(&token)?;
         // (10) `iat` says whether it was made for this login at all; a login lasts no longer than its attempt.
         if issued < self.now.minus(Attempt::LIFETIME).minus(rules.skew) {
-            return Err("iat is too old");
+            return Err(rules.off("iat is too old", issued));
         }
         // (11) The nonce ties the token to the browser that began.
         let nonce = claims::text(&token.claims, "nonce")?.ok_or("nonce is missing")?;
         if !equal(nonce, attempt.nonce()) {
-            return Err("nonce is not the attempt's");
+            return Err("nonce is not the attempt's".into());
         }
         // (12) An authentication context that was asked for must be one of those.
         let wanted = attempt.acr_values();
         if !wanted.is_empty() {
             let acr = claims::text(&token.claims, "acr")?.ok_or("acr is missing though asked for")?;
             if !wanted.iter().any(|value| value == acr) {
-                return Err("acr is not one of those asked for");
+                return Err("acr is not one of those asked for".into());
             }
         }
         // (13) So must a recent authentication.
         if let Some(max_age) = attempt.max_age() {
             let at = claims::date(&token.claims, "auth_time")?.ok_or("auth_time is missing though asked for")?;
             if at < self.now.minus(max_age).minus(rules.skew) || at > self.now.plus(rules.skew) {
-                return Err("auth_time is older than asked for");
+                return Err("auth_time is older than asked for".into());
             }
         }
         finish(token)
@@ -89,21 +90,21 @@ impl Judge<'_> {
         self.always(&token)?;
         for name in ["iss", "sub"] {
             if token.claims.get(name) != before.get(name) {
-                return Err("iss or sub is another than at login");
+                return Err("iss or sub is another than at login".into());
             }
         }
         let audiences = claims::audiences(&token.claims)?;
         if !claims::audiences(before)?.iter().all(|audience| audiences.contains(audience)) {
-            return Err("aud lacks one that it had at login");
+            return Err("aud lacks one that it had at login".into());
         }
         // `azp` must not change, and must not appear.
         if token.claims.get("azp") != before.get("azp") {
-            return Err("azp is another than at login");
+            return Err("azp is another than at login".into());
         }
         // The others may be left out, but not change. Every login had a nonce; not every one had `auth_time`.
         let changed = |name: &str| token.claims.get(name).is_some_and(|value| before.get(name) != Some(value));
         if changed("nonce") || (before.contains_key("auth_time") && changed("auth_time")) {
-            return Err("auth_time or nonce is another than at login");
+            return Err("auth_time or nonce is another than at login".into());
         }
         finish(token)
     }
@@ -114,7 +115,7 @@ impl Judge<'_> {
         let claims = &token.claims;
         // RFC 8725 3.11: a token of another kind is not an ID token, however well signed.
         if token.typ.as_deref().is_some_and(|typ| !typ.eq_ignore_ascii_case("JWT")) {
-            return Err("typ is not that of an ID token");
+            return Err("typ is not that of an ID token".into());
         }
         // (2) Issuer.
         rules.issuer(claims)?;
@@ -122,18 +123,18 @@ impl Judge<'_> {
         let audiences = claims::audiences(claims)?;
         let client_id = self.client.client_id.as_str();
         if !audiences.contains(&client_id) {
-            return Err("aud does not name the client");
+            return Err("aud does not name the client".into());
         }
         let known = |audience: &&str| {
             *audience == client_id || self.client.additional_audiences.iter().any(|listed| listed == audience)
         };
         if !audiences.iter().all(known) {
-            return Err("aud names somebody unknown");
+            return Err("aud names somebody unknown".into());
         }
         // (4), (5) Authorized party: we, and named when there are several audiences.
         match claims::text(claims, "azp")? {
-            Some(azp) if azp != client_id => return Err("azp is not the client"),
-            None if audiences.len() > 1 => return Err("azp is missing though aud names several"),
+            Some(azp) if azp != client_id => return Err("azp is not the client".into()),
+            None if audiences.len() > 1 => return Err("azp is missing though aud names several".into()),
             _ => {}
         }
         // (6) to (8) are the signature, which `jwt` checked. (9), (10) Times.
@@ -143,10 +144,20 @@ impl Judge<'_> {
         claims::subject(claims)?;
         // 3.1.3.8: the access token that came with it.
         match claims::text(claims, "at_hash")? {
-            Some(hash) if !equal(hash, &at_hash(token.alg, self.access_token)) => Err("at_hash does not match"),
-            None if self.client.require_at_hash => Err("at_hash is missing"),
+            Some(hash) if !equal(hash, &at_hash(token.alg, self.access_token)) => Err("at_hash does not match".into()),
+            None if self.client.require_at_hash => Err("at_hash is missing".into()),
             _ => Ok(issued),
         }
+    }
+
+    /// What a broken rule means for whoever asked for the token. It has just been made, so that times which are not ours
+    /// are those of another clock.
+    pub(super) fn error(&self, broken: Broken) -> Error {
+        let Broken { rule, ahead } = broken;
+        if ahead == 0 {
+            return Error::Unacceptable(format!("ID token: {rule}"));
+        }
+        Error::Clock { rule, skew: Skew::from_seconds(ahead), tolerated: self.client.provider.clock_skew }
     }
 
     fn rules(&self) -> Rules<'_> {

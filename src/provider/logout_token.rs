@@ -60,31 +60,31 @@ fn judge(token: &Verified, client: &Client, now: Timestamp) -> Result<LogoutToke
     // RFC 8725 3.11. The type is only recommended, so one that says nothing passes, but none of another kind.
     let kinds = ["jwt", "logout+jwt", "application/logout+jwt"];
     if token.typ.as_ref().is_some_and(|typ| !kinds.contains(&typ.to_ascii_lowercase().as_str())) {
-        return Err("typ is that of another kind of token");
+        return Err("typ is that of another kind of token".into());
     }
     rules.issuer(claims)?;
     if !claims::audiences(claims)?.contains(&client.registration.client_id.as_str()) {
-        return Err("aud does not name the client");
+        return Err("aud does not name the client".into());
     }
     rules.not_expired(claims)?;
     rules.already_valid(claims)?;
     let issued = rules.issued_at(claims)?.ok_or("iat is missing")?;
     let over_at = issued.plus(MAX_AGE).plus(rules.skew);
     if over_at <= now {
-        return Err("iat is too old");
+        return Err("iat is too old".into());
     }
     if !is_event(claims.get("events")) {
-        return Err("events does not say that it is about a logout");
+        return Err("events does not say that it is about a logout".into());
     }
     // An ID token must never pass for one of these (2.4).
     if claims.contains_key("nonce") {
-        return Err("it has a nonce, as ID tokens have");
+        return Err("it has a nonce, as ID tokens have".into());
     }
     let name = |name| claims::text(claims, name).map(|text| text.filter(|text| !text.is_empty()));
     let jti = name("jti")?.ok_or("jti is missing")?.to_owned();
     let (subject, sid) = (name("sub")?.map(str::to_owned), name("sid")?.map(str::to_owned));
     if subject.is_none() && sid.is_none() {
-        return Err("neither sub nor sid says who logged out");
+        return Err("neither sub nor sid says who logged out".into());
     }
     Ok(LogoutToken { subject, sid, jti, over_at })
 }

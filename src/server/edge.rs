@@ -204,7 +204,7 @@ pub(super) fn gate(found: &Match<'_>, head: &request::Parts, kind: Kind) -> Gate
         Judgement::Refuse(why) => {
             let mut refusal = Refusal::new(Reason::CrossSite).because(why);
             let answers = kind == Kind::Form && found.place == Some(Place::Endpoint(Endpoint::LoginEnd));
-            refusal.words = answers.then_some(FORM_POST);
+            refusal.words = answers.then_some(FORM_POST.into());
             Gate::Closed(refusal, None)
         }
         Judgement::Pass(origin) => match found.place {

@@ -214,9 +214,7 @@ impl Work {
         };
         match self.client.refresh(&token, &current.claims, now).await {
             Ok(renewal) => self.keep(Arc::new(current.renewed(renewal, self.clock.now()))).await,
-            Err(error @ (provider::Error::InvalidGrant | provider::Error::Unacceptable(_))) => {
-                self.give_up(&current, &error, journal).await
-            }
+            Err(error) if error.ends_session() => self.give_up(&current, &error, journal).await,
             Err(error) => {
                 warn!(session = %current.id, provider = %current.binding.provider, %error, "token refresh failed");
                 self.sessions.end_refresh(current.id);

@@ -1,8 +1,9 @@
-//! Clocks that differ: what operators see of it before logins fail.
+//! Clocks that differ: what operators see of it before logins fail, and what people and logs are told when they do.
 
 use std::net::SocketAddr;
 
-use vestibule::demo::provider::{DemoProvider, Options};
+use serde_json::json;
+use vestibule::demo::provider::{DemoProvider, Endpoint, Options};
 use vestibule::time::Clock;
 
 use crate::world::{World, eventually, unique};
@@ -106,5 +107,48 @@ async fn two_providers_that_are_off_in_the_same_direction_prove_this_machine_wro
     // Whichever was read second knew it.
     let lines = [told(&world, &corp, CLOCK), told(&world, &other, CLOCK)].concat();
     assert!(lines.iter().any(|line| line.contains("this machine's that is wrong")), "{lines:?}");
+    world.finish().await;
+}
+
+/// Before, all that anybody heard of it was "an answer that could not be accepted".
+#[tokio::test]
+async fn a_login_that_fails_by_the_clocks_names_them_and_by_how_much() {
+    for (ahead, direction) in [(95, "ahead of"), (-800, "behind")] {
+        let (world, corp, _) = world_apart(ahead).await;
+        let page = world.browser.navigate("/login/start?login_hint=alice").await.refused(502, "login_failed");
+        let page = page.says("clock of the sign-in service").says(direction).says("NTP").says("(cause: clock)");
+        let text = page.text();
+        let words: Vec<&str> = text.split_whitespace().collect();
+        let at = words.iter().position(|word| *word == "seconds").unwrap();
+        let seconds: i64 = words[at - 1].parse().unwrap();
+        assert!((60..=ahead.abs()).contains(&seconds), "{text}");
+        let lines = told(&world, &corp, "login failed");
+        let [line] = lines.as_slice() else { panic!("{lines:?}") };
+        assert!(line.contains("clock_skew") && line.contains("NTP") && line.contains(direction), "{line}");
+        // A callback that comes again, while the first is answered or after it, is told the same.
+        let other = world.new_browser();
+        let picker = other.begin_login().await;
+        let callback = other.callback_for(&picker, "alice").await;
+        let again = other.copy();
+        let both = tokio::join!(
+            other.call_back(world.provider.issuer(), &callback),
+            again.call_back(world.provider.issuer(), &callback)
+        );
+        both.0.refused(502, "login_failed").says("(cause: clock)");
+        both.1.refused(502, "login_failed").says("(cause: clock)");
+        assert_eq!(world.provider.count(Endpoint::Token), 2);
+        world.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn a_front_end_that_posts_its_callback_is_told_of_the_clocks_too() {
+    let (world, ..) = world_apart(95).await;
+    let picker = world.browser.begin_login().await;
+    let callback = world.browser.callback_for(&picker, "alice").await;
+    let answer = world.browser.post("/login/end").json(&json!({ "request_url": callback.as_str() }));
+    let answer = answer.header("accept", "application/json").await.refused(502, "login_failed");
+    let detail = answer.json()["detail"].as_str().unwrap().to_owned();
+    assert!(detail.contains("clock of the sign-in service") && detail.contains("ahead of"), "{detail}");
     world.finish().await;
 }

@@ -12,7 +12,7 @@ use tracing::{error, info, warn};
 use crate::error::{Fault, Reason, Refusal};
 use crate::metrics::Metrics;
 use crate::mode::auth_code::attempt::{self, Ticket};
-use crate::mode::auth_code::flights::{Claim, Flight, Landing};
+use crate::mode::auth_code::flights::{Claim, Failure, Flight, Landing};
 use crate::mode::auth_code::{AuthCode, Limits, Party, Shared, redirect};
 use crate::mode::{Call, FORM_POST, json as json_answer};
 use crate::provider::{self, Callback, Client};
@@ -48,16 +48,16 @@ impl AuthCode {
                 response.headers_mut().append(SET_COOKIE, clear);
                 Ok(response)
             }
-            Landing::Failed(reason) => {
+            Landing::Failed(failure) => {
                 let ticket = ended.ticket.as_ref();
-                if let Some(failure) = ticket.and_then(|ticket| ticket.failure.as_deref()) {
-                    let parameters = [("error", reason.code()), ("request_id", &call.request_id)];
-                    let target = ReturnTo::from_config(failure).with_parameters(&parameters);
+                if let Some(target) = ticket.and_then(|ticket| ticket.failure.as_deref()) {
+                    let parameters = [("error", failure.reason.code()), ("request_id", &call.request_id)];
+                    let target = ReturnTo::from_config(target).with_parameters(&parameters);
                     let mut response = redirect(StatusCode::SEE_OTHER, &target)?;
                     response.headers_mut().append(SET_COOKIE, clear);
                     return Ok(response);
                 }
-                let refusal = failed((reason, ended.told), clear);
+                let refusal = failed((failure, ended.told), clear);
                 let return_to = ticket.map(|ticket| ticket.return_to.as_str());
                 Err(self.with_another_start(call, &[("redirect", return_to)], refusal))
             }
@@ -82,7 +82,7 @@ impl AuthCode {
                 response.headers_mut().append(SET_COOKIE, clear);
                 Ok(response)
             }
-            Landing::Failed(reason) => Err(failed((reason, ended.told), clear)),
+            Landing::Failed(failure) => Err(failed((failure, ended.told), clear)),
         }
     }
 
@@ -120,7 +120,7 @@ impl AuthCode {
                 let mut refusal = Refusal::from(provider::Error::from(error));
                 tell(&self.shared.metrics, &party.binding, &call.request_id, &refusal);
                 if answered {
-                    return Ok((Landing::Failed(refusal.reason), true));
+                    return Ok((Landing::Failed(refusal.into()), true));
                 }
                 refusal.told = true;
                 return Err(refusal);
@@ -231,7 +231,7 @@ impl Exchange {
             }
             Err(refusal) => {
                 tell(&metrics, &binding, &request_id, &refusal);
-                Landing::Failed(refusal.reason)
+                Landing::Failed(refusal.into())
             }
         }
     }
@@ -255,8 +255,9 @@ impl Exchange {
 }
 
 /// The answer to a login that failed.
-fn failed((reason, told): (Reason, bool), clear: http::HeaderValue) -> Refusal {
-    let mut refusal = Refusal::new(reason);
+fn failed((failure, told): (Failure, bool), clear: http::HeaderValue) -> Refusal {
+    let mut refusal = Refusal::new(failure.reason);
+    refusal.words = failure.words;
     refusal.told = told;
     refusal.cookies.push(clear);
     refusal
@@ -280,7 +281,7 @@ async fn request_url(headers: &HeaderMap, body: Body) -> Result<String, Refusal>
     let media = media.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
     if !media.eq_ignore_ascii_case(b"application/json") {
         let mut refusal = Refusal::new(Reason::UnsupportedMediaType).because("login/end reads application/json");
-        refusal.words = media.eq_ignore_ascii_case(b"application/x-www-form-urlencoded").then_some(FORM_POST);
+        refusal.words = media.eq_ignore_ascii_case(b"application/x-www-form-urlencoded").then_some(FORM_POST.into());
         return Err(refusal);
     }
     let read = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY).collect()).await;

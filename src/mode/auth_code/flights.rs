@@ -1,13 +1,14 @@
 //! Logins whose code is being exchanged, or was a moment ago: a repeated callback of the same browser gets the same
 //! answer from one token request; everybody else gets nothing.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::error::Reason;
+use crate::error::{Reason, Refusal};
 use crate::mode::auth_code::attempt;
 use crate::session::Handle;
 use crate::time::Timestamp;
@@ -25,7 +26,21 @@ pub(super) enum Landing {
     /// With this session, and on to where the login was begun for.
     LoggedIn(Handle, Arc<str>),
     /// For this reason.
-    Failed(Reason),
+    Failed(Failure),
+}
+
+/// Why a login failed, for whoever asks how it ended.
+#[derive(Clone, Debug)]
+pub(super) struct Failure {
+    pub(super) reason: Reason,
+    /// What the page says where the reason alone would not help.
+    pub(super) words: Option<Cow<'static, str>>,
+}
+
+impl From<Refusal> for Failure {
+    fn from(Refusal { reason, words, .. }: Refusal) -> Self {
+        Self { reason, words }
+    }
 }
 
 /// One exchange.
@@ -88,10 +103,8 @@ impl Logins {
 impl Flight {
     /// Waits for the landing.
     pub(super) async fn landing(mut self) -> Landing {
-        match self.landing.wait_for(Option::is_some).await {
-            Ok(landing) => landing.clone().unwrap_or(Landing::Failed(Reason::Internal)),
-            // The task is gone without a word: it panicked.
-            Err(_) => Landing::Failed(Reason::Internal),
-        }
+        let landing = self.landing.wait_for(Option::is_some).await.ok().and_then(|landing| landing.clone());
+        // The task is gone without a word: it panicked.
+        landing.unwrap_or(Landing::Failed(Failure { reason: Reason::Internal, words: None }))
     }
 }

@@ -103,7 +103,7 @@ impl AuthCode {
         self.shared.metrics.login_loop(route.as_str());
         warn!(%route, request_id = %call.request_id, cause = cause.code(), logins = count, "login loop broken");
         let mut refusal = Refusal::new(Reason::LoginLoop).because(cause.code());
-        refusal.words = Some(cause.words());
+        refusal.words = Some(cause.words().into());
         refusal.cookies.push(CookieName::loops(route, site.scheme).clear());
         Err(refusal)
     }
@@ -120,12 +120,14 @@ impl AuthCode {
         if self.is_plain(call) {
             refusal.words = Some(
                 "This site was opened over http, where the cookie of a sign-in is not kept. Open it over https; a proxy \
-                 in front must pass the https scheme on (cause: scheme_http).",
+                 in front must pass the https scheme on (cause: scheme_http)."
+                    .into(),
             );
         } else if !call.head.headers.contains_key(COOKIE) {
             refusal.words = Some(
                 "Your browser sent no cookie back. Allow cookies for this site, and finish a sign-in in the browser \
-                 that began it (cause: cookie_not_returned).",
+                 that began it (cause: cookie_not_returned)."
+                    .into(),
             );
         }
         refusal
