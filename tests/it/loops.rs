@@ -1,6 +1,13 @@
 //! A login loop ends with a page that names its cause (FA-14, A30).
 
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use vestibule::time::Clock;
+
 use crate::world::World;
+use crate::world::upstream::Reply;
 
 /// Something on the way removes the session cookie.
 fn lose_session(world: &World) {
@@ -33,6 +40,51 @@ async fn a_lost_session_store_is_another_cause() {
     world.restart().await;
     let page = world.browser.navigate("/login/start?login_hint=alice").await;
     page.refused(403, "login_loop").says("session_gone");
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_balancer_that_hides_tls_is_another_cause() {
+    let world = World::start().await;
+    world.add_balancer("app.test").await;
+    for _ in 0..3 {
+        world.browser.navigate("/login/start?login_hint=alice").await.is(200);
+        lose_session(&world);
+    }
+    let page = world.browser.navigate("/login/start?login_hint=alice").await.refused(403, "login_loop");
+    page.says("a proxy in front must pass the https scheme on (cause: scheme_http)");
+    // Nor does a callback without the cookie of its login look for the cause in the browser.
+    let other = world.new_browser();
+    let picker = other.begin_login().await;
+    let callback = other.callback_for(&picker, "alice").await;
+    other.forget();
+    let page = other.call_back(world.provider.issuer(), &callback).await;
+    page.refused(400, "unknown_login").says("(cause: scheme_http)");
+    world.finish().await;
+}
+
+/// Logins succeed, since their times are within `clock_skew`; access tokens are over before they are used.
+#[tokio::test]
+async fn a_provider_whose_clock_is_behind_is_another_cause() {
+    let theirs = Clock::default();
+    theirs.shift(-200);
+    let world = World::builder().provider(move |options| {
+        options.clock = theirs;
+        options.access_token_lifetime = Duration::from_secs(120);
+    });
+    let world = world.start().await;
+    // An API that judges as `exp` says, by the right time.
+    world.upstream.on("/api/", Reply::text("expired").status(401));
+    for _ in 0..3 {
+        world.browser.navigate("/login/start?login_hint=alice").await.is(200);
+        world.browser.get("/api/me").await.is(401);
+        let bearer = world.upstream.last().header("authorization").unwrap().to_owned();
+        let payload = URL_SAFE_NO_PAD.decode(bearer.split('.').nth(1).unwrap()).unwrap();
+        let claims: serde_json::Value = serde_json::from_slice(&payload).unwrap();
+        assert!(claims["exp"].as_i64().unwrap() < world.clock.now().unix(), "{claims}");
+    }
+    let page = world.browser.navigate("/login/start?login_hint=alice").await.refused(403, "login_loop");
+    page.says("The clocks of this site and of its sign-in service differ").says("(cause: clock)");
     world.finish().await;
 }
 

@@ -58,7 +58,7 @@ impl Cause {
         match self {
             Self::Clock => {
                 "The clocks of this site and of its sign-in service differ, so each sign-in is over at once. \
-                 Set both clocks (cause: clock)."
+                 Have both clocks set by NTP; the log says how far they are apart (cause: clock)."
             }
             Self::CookieNotReturned => {
                 "You signed in, but your browser did not send back the cookie that proves it. Allow cookies for this \
@@ -163,13 +163,16 @@ impl AuthCode {
         if self.caller_id(call).is_none() {
             return Ok(Cause::CookieNotReturned);
         }
-        if self.caller(call, Touch::Look).await?.is_some() {
-            return Ok(Cause::HostMismatch);
-        }
+        // With a session that is there, too: its access tokens may be over before anybody sees them.
         let provider = &party.client.provider;
         let tolerated = provider.config().clock_skew;
-        let apart = provider.clock_skew().is_some_and(|skew| skew.exceeds(tolerated));
-        Ok(if apart { Cause::Clock } else { Cause::SessionGone })
+        if provider.clock_skew().is_some_and(|skew| skew.exceeds(tolerated)) {
+            return Ok(Cause::Clock);
+        }
+        Ok(match self.caller(call, Touch::Look).await? {
+            Some(_) => Cause::HostMismatch,
+            None => Cause::SessionGone,
+        })
     }
 }
 

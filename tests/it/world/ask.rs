@@ -118,11 +118,18 @@ impl Ask {
     async fn send_once(&self, hops: &[Url]) -> Answer {
         let browser = &self.browser;
         let request = self.request(hops);
-        let answer = match browser.around.hosts.find(&self.url) {
+        let destination = browser.around.hosts.find(&self.url);
+        let answer = match destination {
             None => panic!("nobody is at {}", self.url),
-            Some(Destination::Caddy { front_end: true, .. }) if !is_for_sidecar(self.url.path()) => self.front_end(),
-            Some(Destination::Caddy { sidecar, .. }) => {
-                let answer = self.exchange(sidecar, through_caddy(request, &self.url)).await;
+            Some(Destination::Caddy { front_end: true, .. } | Destination::Balancer { .. })
+                if !is_for_sidecar(self.url.path()) =>
+            {
+                self.front_end()
+            }
+            Some(Destination::Caddy { sidecar, .. } | Destination::Balancer { sidecar }) => {
+                let hidden = matches!(destination, Some(Destination::Balancer { .. }));
+                let scheme = if hidden { "http" } else { self.url.scheme() };
+                let answer = self.exchange(sidecar, through_caddy(request, (&self.url, scheme))).await;
                 browser.around.transcript.add(&answer);
                 answer
             }
@@ -267,10 +274,10 @@ fn is_for_sidecar(path: &str) -> bool {
 }
 
 /// What Caddy does to a request on its way to the sidecar.
-fn through_caddy(mut request: Request<Full<Bytes>>, url: &Url) -> Request<Full<Bytes>> {
+fn through_caddy(mut request: Request<Full<Bytes>>, (url, scheme): (&Url, &str)) -> Request<Full<Bytes>> {
     let headers = request.headers_mut();
     headers.insert("x-forwarded-for", HeaderValue::from_static("203.0.113.7"));
-    headers.insert("x-forwarded-proto", HeaderValue::try_from(url.scheme()).unwrap());
+    headers.insert("x-forwarded-proto", HeaderValue::try_from(scheme).unwrap());
     headers.insert("x-forwarded-host", HeaderValue::try_from(authority(url)).unwrap());
     request
 }

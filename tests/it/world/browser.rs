@@ -26,6 +26,9 @@ pub enum Destination {
     Direct(SocketAddr),
     /// The sidecar behind Caddy; `front_end` says whether Caddy serves a front end beside it.
     Caddy { sidecar: SocketAddr, front_end: bool },
+    /// The sidecar behind Caddy, which serves a front end beside it, and before that a balancer that ends TLS and does not
+    /// tell.
+    Balancer { sidecar: SocketAddr },
 }
 
 impl Hosts {

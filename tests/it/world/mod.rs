@@ -107,6 +107,12 @@ impl World {
         self.around.hosts.put(host, Destination::Caddy { sidecar, front_end });
     }
 
+    /// Puts the same behind a balancer that ends TLS and does not tell.
+    pub async fn add_balancer(&self, host: &str) {
+        let sidecar = self.address().await;
+        self.around.hosts.put(host, Destination::Balancer { sidecar });
+    }
+
     /// Puts a server without anything in front on the browsers' map.
     pub fn add_server(&self, host: &str, address: SocketAddr) {
         self.around.hosts.put(host, Destination::Direct(address));
