@@ -83,7 +83,7 @@ impl Request<'_> {
         let call = self.call;
         let prompts: Vec<&str> = call.query("prompt").unwrap_or_default().split(' ').collect();
         let login = call.cookie(COOKIE).and_then(|cookie| ledger.logins.get(cookie)).cloned();
-        let login = login.filter(|login| self.is_fresh(login));
+        let login = login.filter(|login| self.is_fresh(login) && self.is_strong(setup, login));
         if prompts.contains(&"none") {
             return match login {
                 Some(login) => self.grant(setup, ledger, &login),
@@ -110,6 +110,13 @@ impl Request<'_> {
         max_age.is_none_or(|seconds| self.call.now.since(login.since) < Duration::from_secs(seconds))
     }
 
+    /// Whether a login has one of the authentication contexts that are asked for, as far as there are such.
+    fn is_strong(&self, setup: &Setup, login: &Login) -> bool {
+        let asked = self.call.query("acr_values").unwrap_or_default();
+        let mut known = asked.split(' ').filter(|value| setup.acr_values.iter().any(|known| known == value)).peekable();
+        known.peek().is_none() || known.any(|value| value == login.acr)
+    }
+
     /// The user that the page's form or `login_hint` names.
     fn named_user<'s>(&self, setup: &'s Setup) -> Option<&'s User> {
         let chosen = if self.call.method == Method::POST { self.call.form("user") } else { None };
@@ -121,7 +128,8 @@ impl Request<'_> {
     fn log_in(&self, setup: &Setup, ledger: &mut Ledger, user: &User) -> Result<Answer, Broken> {
         let cookie = web::token().map_err(|_| Broken)?;
         let sid = web::token().map_err(|_| Broken)?;
-        let login = Login { user: user.clone(), since: self.call.now, sid };
+        let acr = setup.acr(self.call.query("acr_values").unwrap_or_default());
+        let login = Login { user: user.clone(), since: self.call.now, acr, sid };
         let mut answer = self.grant(setup, ledger, &login)?;
         ledger.logins.insert(cookie.clone(), login);
         // No `Secure`: this provider speaks plain http, on loopback only.

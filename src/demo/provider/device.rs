@@ -135,7 +135,7 @@ pub(super) fn page(setup: &Setup, ledger: &mut Ledger, call: &Call) -> Result<An
     let user = user.and_then(|name| setup.users.iter().find(|user| user.is_called(name)));
     let Some(user) = user else { return Ok(picker(setup, device)) };
     let sid = web::token().map_err(|_| Broken)?;
-    let login = Login { user: user.clone(), since: call.now, sid };
+    let login = Login { user: user.clone(), since: call.now, acr: setup.acr(""), sid };
     device.decision = Decision::Granted(Arc::new(Grant::new(&login, &device.client_id, device.scopes.clone(), None)));
     let text = format!("<p>The program may now act as {}. You can close this page.</p>\n", escape(&user.name));
     Ok(html(StatusCode::OK, "The program is signed in", &text))

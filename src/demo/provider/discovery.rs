@@ -36,8 +36,9 @@ pub(super) fn metadata(setup: &Setup, ledger: &Ledger) -> Answer {
         "revocation_endpoint_auth_methods_supported": methods,
         "code_challenge_methods_supported": ["S256"],
         "authorization_response_iss_parameter_supported": true,
+        "acr_values_supported": setup.acr_values,
         "prompt_values_supported": ["none", "login", "select_account"],
-        "claims_supported": ["sub", "iss", "aud", "exp", "iat", "auth_time", "nonce", "at_hash", "sid", "name",
+        "claims_supported": ["sub", "iss", "aud", "exp", "iat", "auth_time", "acr", "nonce", "at_hash", "sid", "name",
             "preferred_username", "given_name", "family_name", "picture", "updated_at", "email", "email_verified",
             "groups", "realm_access"],
     });

@@ -37,6 +37,8 @@ pub(super) fn answer(setup: &Setup, ledger: &Ledger, call: &Call) -> Answer {
             "groups": grant.user.groups,
             "scope": grant.scopes.join(" "),
             "token_type": "Bearer",
+            "auth_time": grant.auth_time.unix(),
+            "acr": grant.acr,
             "exp": issued.expires_at.unix(),
         }),
     )

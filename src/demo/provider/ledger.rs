@@ -22,6 +22,7 @@ pub(super) struct Grant {
     pub(super) scopes: Vec<String>,
     pub(super) nonce: Option<String>,
     pub(super) auth_time: Timestamp,
+    pub(super) acr: String,
     pub(super) sid: String,
     revoked: AtomicBool,
 }
@@ -35,6 +36,7 @@ impl Grant {
             scopes,
             nonce,
             auth_time: login.since,
+            acr: login.acr.clone(),
             sid: login.sid.clone(),
             revoked: AtomicBool::new(false),
         }
@@ -56,6 +58,7 @@ impl Grant {
 pub(super) struct Login {
     pub(super) user: User,
     pub(super) since: Timestamp,
+    pub(super) acr: String,
     pub(super) sid: String,
 }
 

@@ -162,7 +162,8 @@ impl DemoProvider {
             .find(|known| known.is_called(user))
             .ok_or_else(|| io::Error::other("no such user"))?;
         let now = setup.clock.now();
-        let login = Login { user: user.clone(), since: now, sid: format!("sid-of-{}", user.name) };
+        let sid = format!("sid-of-{}", user.name);
+        let login = Login { user: user.clone(), since: now, acr: setup.acr(""), sid };
         let grant = Grant::new(&login, client_id, scopes.iter().map(|scope| (*scope).to_owned()).collect(), None);
         let mut ledger = self.shared.ledger();
         let token = token::access_token(setup, &mut ledger, now, (&grant, changes)).map_err(io::Error::other)?;

@@ -44,6 +44,9 @@ pub struct Options {
     pub rotate_refresh_tokens: bool,
     /// How long a device waits between two polls (RFC 8628 3.2). Default five seconds.
     pub device_interval: Duration,
+    /// The authentication contexts that a login can have (`acr`); the first is that of a login which asks for none of
+    /// them. Default `1` and `2`.
+    pub acr_values: Vec<String>,
 }
 
 /// Which keys are published.
@@ -73,6 +76,7 @@ impl Default for Options {
             audience: "api".to_owned(),
             rotate_refresh_tokens: true,
             device_interval: Duration::from_secs(5),
+            acr_values: vec!["1".to_owned(), "2".to_owned()],
         }
     }
 }
@@ -97,6 +101,7 @@ pub(super) struct Setup {
     pub(super) audience: String,
     pub(super) rotate_refresh_tokens: bool,
     pub(super) device_interval: Duration,
+    pub(super) acr_values: Vec<String>,
     path: String,
     host: Option<String>,
     keys_tail: String,
@@ -120,8 +125,16 @@ impl Setup {
             audience: options.audience,
             rotate_refresh_tokens: options.rotate_refresh_tokens,
             device_interval: options.device_interval,
+            acr_values: options.acr_values,
             keys_tail: web::token().map_err(|_| Broken)?,
         })
+    }
+
+    /// The authentication context of a login that asks for `acr_values`: the first of them that there is, since they
+    /// stand in the order of preference (OpenID Connect Core 3.1.2.1), or else the usual one. What is unknown is ignored.
+    pub(super) fn acr(&self, acr_values: &str) -> String {
+        let known = acr_values.split(' ').find(|value| self.acr_values.iter().any(|known| known == value));
+        known.map(str::to_owned).or_else(|| self.acr_values.first().cloned()).unwrap_or_default()
     }
 
     /// The URL of an endpoint, under the issuer.

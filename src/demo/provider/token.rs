@@ -150,7 +150,7 @@ fn issued(grant: &Arc<Grant>, expires_at: Timestamp) -> Issued {
     Issued { grant: Arc::clone(grant), expires_at, used: false, code: None }
 }
 
-/// A JWT access token (RFC 9068 2), with changes.
+/// A JWT access token (RFC 9068 2), which says how and when its user authenticated (RFC 9470 6.1), with changes.
 ///
 /// # Errors
 /// [`Broken`] when it cannot be made.
@@ -171,6 +171,8 @@ pub(super) fn access_token(
     set("exp", json!(now.plus(ledger.access_token_lifetime).unix()));
     set("jti", json!(ledger.marked(Secret::AccessToken)?));
     set("sid", json!(grant.sid));
+    set("auth_time", json!(grant.auth_time.unix()));
+    set("acr", json!(grant.acr));
     set("preferred_username", json!(grant.user.name));
     set("groups", json!(grant.user.groups));
     set("realm_access", json!({ "roles": grant.user.roles }));
@@ -217,7 +219,7 @@ fn id_token(
     set("auth_time", json!(grant.auth_time.unix()));
     set("jti", json!(ledger.marked(Secret::IdToken)?));
     set("sid", json!(grant.sid));
-    set("acr", json!("1"));
+    set("acr", json!(grant.acr));
     set("at_hash", json!(at_hash(access_token, ledger.ring.algorithm())));
     if let (true, Some(nonce)) = (outcome.first, &grant.nonce) {
         set("nonce", json!(nonce));
