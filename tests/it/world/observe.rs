@@ -246,7 +246,9 @@ fn masked(text: &str) -> String {
         let (word, after) = from.split_at(from.find(|char| !is_word(char)).unwrap_or(from.len()));
         out.push_str(before);
         let digits = word.bytes().filter(u8::is_ascii_digit).count();
-        let is_id = word.len() >= 10 && word.as_bytes().get(8) == Some(&b'-') && digits > 1;
+        // A stem of eight hex digits, which may all be letters, and a count.
+        let hex = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let is_id = word.split_once('-').is_some_and(|(stem, count)| stem.len() == 8 && hex(stem) && hex(count));
         let is_secret = word.len() >= 20 && word.bytes().any(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit());
         let is_time = digits == word.len() && digits >= 10;
         out.push_str(if is_id || is_secret || is_time { "~" } else { word });
