@@ -8,6 +8,7 @@ use clap::Args;
 use http::header::{AUTHORIZATION, HOST, HeaderName, HeaderValue};
 use http::uri::PathAndQuery;
 use http::{Method, Request, Uri, request};
+use jiff::SignedDuration;
 use serde_json::{Map, Value, json};
 
 use crate::cli::{ConfigArgs, complain, say};
@@ -225,6 +226,9 @@ fn demands(rule: &PathRule) -> Vec<String> {
     if !rule.acr_values.is_empty() {
         demands.push(format!("acr: {}", list(rule.acr_values.iter().map(String::as_str).collect())));
     }
+    if let Some(age) = rule.max_age.and_then(|age| SignedDuration::try_from(age).ok()) {
+        demands.push(format!("authenticated within: {age:#}"));
+    }
     demands
 }
 
@@ -292,5 +296,9 @@ fn printable(value: &HeaderValue) -> &str {
 
 /// What follows belongs to one login, or repeats what was asked for.
 fn without_query(url: &str) -> &str {
-    url.split('?').next().unwrap_or_default()
+    let url = url.split('?').next().unwrap_or_default();
+    // What a step-up is for is sealed into the path, anew each time.
+    let start = "/login/start";
+    let sealed = url.find(start).filter(|at| url.get(at + start.len()..).is_some_and(|rest| rest.starts_with('/')));
+    sealed.and_then(|at| url.get(..at + start.len())).unwrap_or(url)
 }

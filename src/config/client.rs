@@ -198,7 +198,9 @@ fn forwarded_params(section: &Section<'_>) -> Option<BTreeMap<String, Forwarded>
     for (name, at, value) in section.entries("forwarded_params") {
         let hint = match name.as_str() {
             "scope" => Some("use `scopes`"),
-            name if ENFORCED.contains(&name) => Some("use `acr_values` of a path, or `authorization_params`"),
+            name if ENFORCED.contains(&name) => {
+                Some("use `acr_values` and `max_age` of a path, or `authorization_params`")
+            }
             name if OURS.contains(&name) || OF_LOGIN_START.contains(&name) => Some("leave it out"),
             _ => None,
         };

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::Method;
 use http::header::HeaderName;
@@ -35,6 +36,8 @@ pub struct PathRule {
     pub required_claims: BTreeMap<String, BTreeSet<String>>,
     /// Acceptable `acr`; empty: no rule.
     pub acr_values: Vec<String>,
+    /// How long ago the user may have authenticated, in whole seconds; absent: no rule.
+    pub max_age: Option<Duration>,
     /// Headers that tell the upstream who calls.
     pub identity_headers: Vec<IdentityHeader>,
     /// What happens to `Authorization`.
@@ -154,6 +157,7 @@ impl PathRule {
             allowed_email_domains: demands.email_domains?,
             required_claims: demands.claims?,
             acr_values: demands.acr_values?,
+            max_age: demands.max_age?,
             identity_headers: identity_headers?,
             authorization: authorization?,
             csrf_header: csrf_header?,
@@ -163,7 +167,7 @@ impl PathRule {
 }
 
 /// The keys of [`Demands`].
-const DEMANDS: &[&str] = &["allowed_groups", "allowed_email_domains", "required_claims", "acr_values"];
+const DEMANDS: &[&str] = &["allowed_groups", "allowed_email_domains", "required_claims", "acr_values", "max_age"];
 
 /// What is demanded of a user.
 struct Demands {
@@ -173,6 +177,7 @@ struct Demands {
     email_domains: Option<BTreeSet<String>>,
     claims: Option<BTreeMap<String, BTreeSet<String>>>,
     acr_values: Option<Vec<String>>,
+    max_age: Option<Option<Duration>>,
 }
 
 impl Demands {
@@ -182,12 +187,14 @@ impl Demands {
             texts.map(Option::unwrap_or_default)
         };
         let domains = section.optional("allowed_email_domains", |section, name| section.nonempty(name, email_domain));
+        let contexts = section.optional("acr_values", |section, name| section.nonempty(name, acr_value));
         Self {
             written: DEMANDS.iter().any(|key| section.has(key)),
             groups: texts("allowed_groups").map(|groups| groups.into_iter().collect()),
             email_domains: domains.map(|domains| domains.unwrap_or_default().into_iter().collect()),
             claims: required_claims(section),
-            acr_values: texts("acr_values"),
+            acr_values: contexts.map(Option::unwrap_or_default),
+            max_age: section.optional("max_age", max_age),
         }
     }
 }
@@ -271,6 +278,28 @@ fn authorization(
         (Authorization::Bearer | Authorization::Remove, _) => {}
     }
     Some(authorization)
+}
+
+/// One authentication context. All of them travel in one parameter, parted by blanks, and in a quoted string.
+fn acr_value(text: &str) -> Result<String, Wrong> {
+    let fits = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');
+    if !text.is_empty() && text.bytes().all(fits) {
+        return Ok(text.to_owned());
+    }
+    let wrong = Wrong::new(format!("{} is no authentication context", quote(text)));
+    Err(wrong.hint("one value is visible ASCII without blanks, quotes and backslashes; several are a list"))
+}
+
+/// A time that `auth_time` and `max_age`, which count whole seconds, can tell (OpenID Connect Core 2, 3.1.2.1).
+fn max_age(section: &Section<'_>, name: &str) -> Option<Duration> {
+    let age = section.duration(name)?;
+    if age.subsec_nanos() > 0 {
+        let wrong =
+            Wrong::new("the time of a login is told in whole seconds").hint("write it like `\"30s\"` or `\"15m\"`");
+        section.cx.error(&section.at(name), wrong);
+        return None;
+    }
+    Some(age)
 }
 
 fn method(text: &str) -> Result<Method, Wrong> {

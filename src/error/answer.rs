@@ -75,7 +75,8 @@ fn problem(refusal: &Refusal, asker: &Asker<'_>) -> String {
         "error": reason.code(),
         "request_id": asker.request_id,
     });
-    if let (Some(url), Some(members)) = (asker.login_url, problem.as_object_mut()) {
+    let login_url = refusal.way_on.as_deref().or(asker.login_url);
+    if let (Some(url), Some(members)) = (login_url, problem.as_object_mut()) {
         members.insert("login_url".to_owned(), url.into());
     }
     if let (Some(words), Some(members)) = (refusal.words.as_deref(), problem.as_object_mut()) {

@@ -30,6 +30,7 @@ impl From<provider::Error> for Refusal {
             E::Unavailable(_) => Reason::ProviderUnavailable,
             E::Timeout(_) => Reason::ProviderTimeout,
             E::InvalidGrant | E::Refused(_) | E::Unacceptable(_) | E::Clock { .. } => Reason::LoginFailed,
+            E::NotSteppedUp(_) => Reason::StepUpFailed,
             E::Random(_) => Reason::Internal,
             E::Callback(CallbackError::State) => Reason::UnknownLogin,
             E::Callback(CallbackError::Issuer) => Reason::IssuerMismatch,
@@ -66,6 +67,8 @@ fn of_provider(code: &str) -> Reason {
         "access_denied" | "interaction_required" | "consent_required" | "account_selection_required" => {
             Reason::AccessDenied
         }
+        // OpenID Connect Core Error Code unmet_authentication_requirements 1.0.
+        "unmet_authentication_requirements" => Reason::StepUpFailed,
         _ => Reason::ProviderRefused,
     }
 }

@@ -91,6 +91,8 @@ reasons! {
     InvalidToken = "invalid_token", UNAUTHORIZED, Caller;
     /// Nobody is logged in.
     LoginRequired = "login_required", UNAUTHORIZED, Caller;
+    /// Whoever is logged in has to log in more strongly, or once more (RFC 9470 3).
+    InsufficientUserAuthentication = "insufficient_user_authentication", UNAUTHORIZED, Caller;
     /// The provider says that the user must interact, or denied the login.
     AccessDenied = "access_denied", BAD_REQUEST, Caller;
     /// The provider answered the login with another error.
@@ -101,6 +103,8 @@ reasons! {
     CsrfHeaderMissing = "csrf_header_missing", FORBIDDEN, Caller;
     /// The browser logs in again and again.
     LoginLoop = "login_loop", FORBIDDEN, Caller;
+    /// The login at the provider was not as strong, or not as recent, as was asked for.
+    StepUpFailed = "step_up_failed", FORBIDDEN, Provider;
     /// The bearer lacks a scope (RFC 6750 3.1).
     InsufficientScope = "insufficient_scope", FORBIDDEN, Caller;
     /// The user is in none of the path's groups, domains or claims.
@@ -160,13 +164,14 @@ pub struct Refusal {
     pub told: bool,
     /// For the page and `detail` of problem+json, in our words, where the reason alone would not help.
     pub words: Option<Cow<'static, str>>,
-    /// For the page only: where its link leads, where the login's own URL is not it. Absolute, and checked.
+    /// Where a login leads on from here, where its own URL is not it: the link of a page, and `login_url`. Absolute, and
+    /// checked.
     pub way_on: Option<Box<str>>,
     /// `Retry-After`, for answers of 503.
     pub retry_after: Option<Duration>,
     /// `Allow`, for answers of 405.
     pub allow: Option<Arc<HeaderValue>>,
-    /// `WWW-Authenticate`, for those who must bring a bearer.
+    /// `WWW-Authenticate`, where it says more than that somebody has to log in.
     pub challenge: Option<Arc<HeaderValue>>,
     /// `Set-Cookie` values that go with the refusal, such as the clearing of a stale cookie.
     pub cookies: Vec<HeaderValue>,

@@ -108,6 +108,8 @@ fn offers_login(refusal: &Refusal) -> bool {
             | R::IssuerMismatch
             | R::LoginUsed
             | R::LoginRequired
+            | R::InsufficientUserAuthentication
+            | R::StepUpFailed
             | R::AccessDenied
             | R::ProviderRefused
             | R::LoginFailed
@@ -119,6 +121,7 @@ fn offers_login(refusal: &Refusal) -> bool {
 fn label(reason: Reason) -> &'static str {
     match reason {
         Reason::LoginRequired => "Sign in",
+        Reason::InsufficientUserAuthentication => "Sign in once more",
         Reason::Forbidden => "Sign in as somebody else",
         _ => "Start again",
     }
@@ -132,6 +135,7 @@ fn words(reason: Reason, asker: &Asker<'_>) -> (&'static str, &'static str) {
             "Nothing was sent. Open the link below in a new tab and sign in there, then come back to this form and send it again.",
         ),
         R::LoginRequired => ("You are not signed in", "Sign in to see this page."),
+        R::InsufficientUserAuthentication | R::StepUpFailed => of_step_up(reason, asker),
         R::UnknownLogin | R::LoginUsed => (
             "This sign-in cannot be finished",
             "It was begun in another browser, already used, or its cookie did not come back.",
@@ -182,6 +186,23 @@ fn words(reason: Reason, asker: &Asker<'_>) -> (&'static str, &'static str) {
         | R::HeadTooLarge
         | R::TooManyRequests
         | R::UpgradeUnsupported => ("This request cannot be served", "It is not in a form that this site accepts."),
+    }
+}
+
+/// Somebody is known, and that is not enough here.
+fn of_step_up(reason: Reason, asker: &Asker<'_>) -> (&'static str, &'static str) {
+    match (reason, asker.kind) {
+        (Reason::StepUpFailed, _) => (
+            "This sign-in is not enough",
+            "The page that you asked for wants a stronger or more recent sign-in than the sign-in service gave, so nothing \
+             has changed here. If you cannot sign in in another way, tell whoever runs this site.",
+        ),
+        (_, crate::web::Kind::Form) => (
+            "Sign in once more",
+            "This form wants a stronger or more recent sign-in, and was not accepted. Open the link below in a new tab and \
+             sign in there, then come back to this form and send it again.",
+        ),
+        _ => ("Sign in once more", "You are signed in, but this page wants a stronger or more recent sign-in."),
     }
 }
 

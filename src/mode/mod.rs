@@ -4,6 +4,7 @@ pub mod auth_code;
 mod bearer;
 mod rule;
 mod rules;
+mod step_up;
 
 use std::future::Future;
 use std::net::IpAddr;
@@ -68,6 +69,8 @@ pub enum Place {
 pub enum Endpoint {
     /// `login/start`
     LoginStart,
+    /// `login/start/<what the login is for, sealed>`
+    StepUp,
     /// `login/end`, `login/end/<provider>`
     LoginEnd,
     /// `userinfo`, `user_info`
@@ -111,6 +114,7 @@ impl Endpoint {
             "logout/end" => Self::LogoutEnd,
             "logout/backchannel" => Self::LogoutBackchannel,
             "logout/frontchannel" => Self::LogoutFrontchannel,
+            _ if path.strip_prefix("login/start/").is_some_and(is_sealed) => Self::StepUp,
             _ if path.strip_prefix("login/end/").and_then(config::Name::parse).is_some() => Self::LoginEnd,
             _ => return None,
         })
@@ -120,7 +124,7 @@ impl Endpoint {
     #[must_use]
     pub const fn label(self) -> &'static str {
         match self {
-            Self::LoginStart => "login_start",
+            Self::LoginStart | Self::StepUp => "login_start",
             Self::LoginEnd => "login_end",
             Self::Userinfo => "userinfo",
             Self::Claims => "claims",
@@ -135,6 +139,11 @@ impl Endpoint {
             Self::ProtectedResource => "protected_resource",
         }
     }
+}
+
+/// Whether a segment can be a sealed value of ours.
+fn is_sealed(segment: &str) -> bool {
+    !segment.is_empty() && segment.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
 }
 
 impl Place {
@@ -239,7 +248,10 @@ impl Route {
     pub const fn is_unseen(&self, place: Place, method: &http::Method) -> bool {
         matches!(self, Self::AuthCode(_))
             && matches!(method, &http::Method::POST)
-            && matches!(place, Place::Endpoint(Endpoint::LoginStart | Endpoint::LoginEnd | Endpoint::Logout))
+            && matches!(
+                place,
+                Place::Endpoint(Endpoint::LoginStart | Endpoint::StepUp | Endpoint::LoginEnd | Endpoint::Logout)
+            )
     }
 }
 

@@ -10,8 +10,10 @@ use serde_json::Value;
 
 use crate::config::{IdentityHeader, PathRule};
 use crate::error::{Reason, Refusal};
-use crate::provider::AccessClaims;
+use crate::mode::step_up::{self, Moment};
+use crate::provider::{self, AccessClaims};
 use crate::session::{self, Session};
+use crate::time::Timestamp;
 
 /// Most bytes that the identity headers of one request may take; more is refused, not cut.
 const MAX_IDENTITY: usize = 8 * 1024;
@@ -35,17 +37,30 @@ const GROUPS: HeaderName = HeaderName::from_static("vestibule-groups");
 pub(super) trait Claims {
     /// A claim by its path; dots descend into objects, after a member of the full name was looked for.
     fn claim(&self, path: &str) -> Option<&Value>;
+
+    /// When somebody authenticated; `None` when nobody knows.
+    fn authenticated_at(&self) -> Option<Timestamp>;
 }
 
 impl Claims for Session {
     fn claim(&self, path: &str) -> Option<&Value> {
         Self::claim(self, path)
     }
+
+    /// A provider that was not asked for it need not say it. Then it was at the login or before, and the login is what
+    /// there is to count from.
+    fn authenticated_at(&self) -> Option<Timestamp> {
+        provider::auth_time(&self.claims).ok().map(|said| said.unwrap_or(self.created_at))
+    }
 }
 
 impl Claims for AccessClaims {
     fn claim(&self, path: &str) -> Option<&Value> {
         session::claim(self.claims(), path)
+    }
+
+    fn authenticated_at(&self) -> Option<Timestamp> {
+        provider::auth_time(self.claims()).ok().flatten()
     }
 }
 
@@ -65,7 +80,7 @@ pub(super) fn asks_for_groups(rule: &PathRule, groups_claim: &str) -> bool {
 /// The names of all claims that the judgement of `rules` and the headers of verdicts look at. A path has two: its own, and
 /// that of the object that it begins in.
 pub(super) fn asked_for<'a>(rules: impl Iterator<Item = &'a PathRule>, groups_claim: &str) -> Vec<String> {
-    let mut paths: BTreeSet<&str> = ["acr", "email", "email_verified", groups_claim].into();
+    let mut paths: BTreeSet<&str> = ["acr", "auth_time", "email", "email_verified", groups_claim].into();
     paths.extend(USER_CLAIMS);
     paths.extend(TOLD.iter().map(|header| header.claim.as_str()));
     for rule in rules {
@@ -85,21 +100,20 @@ pub(super) fn groups(claim: Option<&Value>) -> Vec<String> {
     }
 }
 
-/// Whether somebody logged in with none of the authentication contexts that the rule is content with.
-pub(super) fn lacks_acr(rule: &PathRule, claims: &impl Claims) -> bool {
-    let acr = claims.claim("acr").and_then(Value::as_str);
-    !rule.acr_values.is_empty() && !acr.is_some_and(|acr| rule.acr_values.iter().any(|known| known == acr))
-}
-
 impl<C: Claims> Caller<'_, C> {
-    /// Judges the rule, and gives the identity headers that it asks for.
+    /// Judges the rule, and gives the identity headers that it asks for. How somebody authenticated comes last: whoever
+    /// may not pass in any case is not asked to do it once more.
     ///
     /// # Errors
-    /// `forbidden`.
-    pub(super) fn vouch(&self, rule: &PathRule) -> Result<Vec<(HeaderName, HeaderValue)>, Refusal> {
-        match self.forbidden(rule) {
-            Some(why) => Err(Refusal::new(Reason::Forbidden).because(why)),
-            None => self.identity(&rule.identity_headers),
+    /// `forbidden`; `insufficient_user_authentication`.
+    pub(super) fn vouch(&self, rule: &PathRule, moment: &Moment) -> Result<Vec<(HeaderName, HeaderValue)>, Refusal> {
+        if let Some(why) = self.forbidden(rule) {
+            return Err(Refusal::new(Reason::Forbidden).because(why));
+        }
+        let identity = self.identity(&rule.identity_headers)?;
+        match step_up::shortfall(rule, self.claims, moment) {
+            Some(why) => Err(Refusal::new(Reason::InsufficientUserAuthentication).because(why)),
+            None => Ok(identity),
         }
     }
 
@@ -147,7 +161,7 @@ impl<C: Claims> Caller<'_, C> {
                 return Some("a required claim is missing or different");
             }
         }
-        lacks_acr(rule, claims).then_some("acr is not among acr_values")
+        None
     }
 
     /// The `wanted` identity headers that have a value.

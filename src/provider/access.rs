@@ -47,9 +47,17 @@ pub struct AccessClaims {
     until: Timestamp,
     /// Whose keys verified it, and which ones; `None`: the issuer itself vouched for it.
     keys: Option<(Arc<Provider>, u64)>,
+    /// How far the issuer's clock may be off.
+    skew: Duration,
 }
 
 impl AccessClaims {
+    /// How far the clock of the issuer may be off from ours.
+    #[must_use]
+    pub const fn clock_skew(&self) -> Duration {
+        self.skew
+    }
+
     /// All claims.
     #[must_use]
     pub const fn claims(&self) -> &Map<String, Value> {
@@ -75,7 +83,7 @@ impl AccessClaims {
 impl AccessClaims {
     /// Claims that nobody vouched for, for tests of what keeps them.
     pub(crate) fn lasting(until: Timestamp) -> Self {
-        Self { claims: Map::new(), until, keys: None }
+        Self { claims: Map::new(), until, keys: None, skew: Duration::ZERO }
     }
 }
 
@@ -176,7 +184,7 @@ impl Verifier {
         self.judge_scopes(&token.claims)?;
         let keys = Some((Arc::clone(provider), generation));
         let until = expires.min(now.plus(REMEMBERED));
-        Ok(AccessClaims { claims: claims::without_sources(token.claims), until, keys })
+        Ok(AccessClaims { claims: claims::without_sources(token.claims), until, keys, skew: rules.skew })
     }
 
     /// The rules of RFC 9068 4 and RFC 8725 3 for a JWT whose signature is right. Returns `exp`.
@@ -224,7 +232,7 @@ impl Verifier {
         self.judge_scopes(&claims)?;
         let most = now.plus(REMEMBERED);
         let until = expires.map_or(most, |expires| expires.min(most));
-        Ok(AccessClaims { claims: claims::without_sources(claims), until, keys: None })
+        Ok(AccessClaims { claims: claims::without_sources(claims), until, keys: None, skew: rules.skew })
     }
 
     fn judge_audience(&self, audiences: &[&str]) -> Result<(), Denied> {

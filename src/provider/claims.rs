@@ -116,6 +116,15 @@ pub(super) fn date(claims: &Map<String, Value>, name: &'static str) -> Result<Op
     }
 }
 
+/// When the user authenticated, as a token that was verified says; `None` when it does not (OpenID Connect Core 2, RFC
+/// 9470 6.1).
+///
+/// # Errors
+/// `auth_time` is no number.
+pub fn auth_time(claims: &Map<String, Value>) -> Result<Option<Timestamp>, &'static str> {
+    date(claims, "auth_time")
+}
+
 /// Whole seconds of a JSON number, clamped to 64 bits.
 pub(super) fn seconds(number: &serde_json::Number) -> Timestamp {
     let whole = number.as_i64().or_else(|| number.as_u64().map(|_| i64::MAX));

@@ -37,6 +37,9 @@ pub enum Error {
         /// How far it may be.
         tolerated: Duration,
     },
+    /// The ID token is good, and says of another or an older authentication than the login asked for.
+    #[error("the login is not what was asked for: {0}")]
+    NotSteppedUp(&'static str),
     /// A callback that is not acceptable; see [`CallbackError`].
     #[error(transparent)]
     Callback(#[from] CallbackError),

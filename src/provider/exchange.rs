@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::error::escaped;
 use super::flow::Callback;
-use super::id_token::{self, Judge};
+use super::id_token::{self, Flaw, Judge};
 use super::protocol::{self, Answer, ErrorAnswer, Http};
 use super::running::Unverifiable;
 use super::tokens::{AccessToken, IdToken, RefreshToken};
@@ -112,7 +112,10 @@ impl Client {
         let verified = self.provider.verify(id_token, id_token::MAX_LEN, now).await.map_err(unverifiable)?;
         self.provider.transport.clock.sent(&verified, came);
         let judge = Judge { client: &self.registration, access_token: &fit.access_token, now: clock.now() };
-        let claims = judge.login(verified, &attempt).map_err(|broken| judge.error(broken))?;
+        let claims = judge.login(verified, &attempt).map_err(|flaw| match flaw {
+            Flaw::Broken(broken) => judge.error(broken),
+            Flaw::Short(of) => Error::NotSteppedUp(of),
+        })?;
         let userinfo = self.userinfo(&metadata, &fit.access_token, &claims, now).await?;
         let Fit { access_token, access_expires_at, refresh_token } = fit;
         Ok(Grant {

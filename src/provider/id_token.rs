@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 
-use super::claims::{self, Broken, Rules};
+use super::claims::{self, Broken, Rule, Rules};
 use super::flow::Attempt;
 use super::jwt::Verified;
 use super::tokens::AccessToken;
@@ -42,6 +42,27 @@ impl Claims {
     }
 }
 
+/// Why the ID token of a login is not accepted.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Flaw {
+    /// It breaks a rule that holds for every one.
+    Broken(Broken),
+    /// It is good, and says of another or an older authentication than this login asked for.
+    Short(&'static str),
+}
+
+impl From<Broken> for Flaw {
+    fn from(broken: Broken) -> Self {
+        Self::Broken(broken)
+    }
+}
+
+impl From<Rule> for Flaw {
+    fn from(rule: Rule) -> Self {
+        Self::Broken(rule.into())
+    }
+}
+
 /// What an ID token is judged by, whenever it comes.
 #[derive(Clone, Copy)]
 pub(super) struct Judge<'a> {
@@ -55,12 +76,12 @@ pub(super) struct Judge<'a> {
 
 impl Judge<'_> {
     /// Judges the ID token of a login (OpenID Connect Core 3.1.3.7; the numbers are the specification's).
-    pub(super) fn login(&self, token: Verified, attempt: &Attempt) -> Result<Claims, Broken> {
+    pub(super) fn login(&self, token: Verified, attempt: &Attempt) -> Result<Claims, Flaw> {
         let rules = self.rules();
         let issued = self.always(&token)?;
         // (10) `iat` says whether it was made for this login at all; a login lasts no longer than its attempt.
         if issued < self.now.minus(Attempt::LIFETIME).minus(rules.skew) {
-            return Err(rules.off("iat is too old", issued));
+            return Err(rules.off("iat is too old", issued).into());
         }
         // (11) The nonce ties the token to the browser that began.
         let nonce = claims::text(&token.claims, "nonce")?.ok_or("nonce is missing")?;
@@ -70,19 +91,19 @@ impl Judge<'_> {
         // (12) An authentication context that was asked for must be one of those.
         let wanted = attempt.acr_values();
         if !wanted.is_empty() {
-            let acr = claims::text(&token.claims, "acr")?.ok_or("acr is missing though asked for")?;
+            let acr = claims::text(&token.claims, "acr")?.ok_or(Flaw::Short("acr is missing though asked for"))?;
             if !wanted.iter().any(|value| value == acr) {
-                return Err("acr is not one of those asked for".into());
+                return Err(Flaw::Short("acr is not one of those asked for"));
             }
         }
         // (13) So must a recent authentication.
         if let Some(max_age) = attempt.max_age() {
-            let at = claims::date(&token.claims, "auth_time")?.ok_or("auth_time is missing though asked for")?;
+            let at = claims::auth_time(&token.claims)?.ok_or(Flaw::Short("auth_time is missing though asked for"))?;
             if at < self.now.minus(max_age).minus(rules.skew) || at > self.now.plus(rules.skew) {
-                return Err("auth_time is older than asked for".into());
+                return Err(Flaw::Short("auth_time is older than asked for"));
             }
         }
-        finish(token)
+        Ok(finish(token)?)
     }
 
     /// Judges the ID token of a refresh against the claims of the session's (OpenID Connect Core 12.2).

@@ -41,6 +41,7 @@ use crate::metrics::Metrics;
 use crate::time::Clock;
 
 pub use access::{AccessClaims, Denied, Issuer, Verifier};
+pub use claims::auth_time;
 pub use clocks::{Clocks, Skew};
 pub use error::{CallbackError, Error};
 pub use exchange::{Grant, Renewal};

@@ -29,6 +29,8 @@ pub enum Purpose {
     Session,
     /// The one-use logout URL.
     Logout,
+    /// What a login is asked to bring.
+    StepUp,
 }
 
 impl Purpose {
@@ -37,6 +39,7 @@ impl Purpose {
             Self::Login => b"vestibule login 1",
             Self::Session => b"vestibule session 1",
             Self::Logout => b"vestibule logout 1",
+            Self::StepUp => b"vestibule step-up 1",
         }
     }
 }
@@ -54,6 +57,7 @@ struct Key {
     login: RandomizedNonceKey,
     session: RandomizedNonceKey,
     logout: RandomizedNonceKey,
+    step_up: RandomizedNonceKey,
 }
 
 impl fmt::Debug for KeyRing {
@@ -82,7 +86,13 @@ impl Key {
             expand(purpose.label(), bytes.as_mut_slice())?;
             RandomizedNonceKey::new(&AES_256_GCM_SIV, bytes.as_slice()).ok()
         };
-        Some(Self { id, login: key(Purpose::Login)?, session: key(Purpose::Session)?, logout: key(Purpose::Logout)? })
+        Some(Self {
+            id,
+            login: key(Purpose::Login)?,
+            session: key(Purpose::Session)?,
+            logout: key(Purpose::Logout)?,
+            step_up: key(Purpose::StepUp)?,
+        })
     }
 
     const fn of(&self, purpose: Purpose) -> &RandomizedNonceKey {
@@ -90,6 +100,7 @@ impl Key {
             Purpose::Login => &self.login,
             Purpose::Session => &self.session,
             Purpose::Logout => &self.logout,
+            Purpose::StepUp => &self.step_up,
         }
     }
 }

@@ -130,6 +130,7 @@ pub const CHANGES: &[(&str, Change)] = &[
     rule!("allowed_email_domains", "[\"other.test\"]"),
     rule!("required_claims", "{ department = [\"it\"] }"),
     rule!("acr_values", "[\"urn:example:mfa\"]"),
+    rule!("max_age", "\"15m\""),
     ("routes.web.paths.\"/api/\".identity_headers", |toml, _| {
         toml.set("routes.web.paths", "\"/api/\"", "{ identity_headers = \"authelia\" }");
     }),

@@ -26,6 +26,8 @@ async fn world() -> World {
         rule(toml, "/open/", "{ upstream = \"api\", unauthenticated = \"pass\" }");
         rule(toml, "/wiki/", "{ upstream = \"api\", unauthenticated = \"login\", allowed_groups = [\"admins\"] }");
         rule(toml, "/post/", "{ upstream = \"api\", methods = [\"POST\"], csrf_header = \"X-CSRF\" }");
+        let safe = "{ upstream = \"api\", unauthenticated = \"login\", acr_values = [\"2\"], max_age = \"10m\" }";
+        rule(toml, "/safe/", safe);
         rule(toml, "/reports/", "{ unauthenticated = \"login\" }");
         rule(toml, "/pictures/", "{ unauthenticated = \"pass\" }");
         toml.text("routes.cli", "mode", "device")
@@ -41,6 +43,7 @@ async fn world() -> World {
             .set("routes.things", "required_scopes", "[\"read\"]")
             .set("routes.things.paths", "\"/\"", "{ upstream = \"api\" }")
             .set("routes.things.paths", "\"/alice/\"", "{ required_claims = { preferred_username = [\"alice\"] } }")
+            .set("routes.things.paths", "\"/safe/\"", "{ acr_values = [\"2\"], max_age = \"10m\" }")
             .set("routes.things.paths", "\"/bob/\"", "{ required_claims = { preferred_username = [\"bob\"] } }")
     });
     world.start().await
@@ -75,7 +78,11 @@ async fn listeners(world: &World, method: &str, url: &str, lines: &[String]) -> 
 
 /// What came over the wire, in the words of `explain`: status, reason code, place that it leads to.
 fn summary(answer: &str) -> (u16, Option<String>, Option<String>) {
-    let to = header(answer, "location").map(|to| to.split('?').next().unwrap().to_owned());
+    let shown = |to: &str| match to.split('?').next().unwrap().split_once("/login/start/") {
+        Some((site, _)) => format!("{site}/login/start"),
+        None => to.split('?').next().unwrap().to_owned(),
+    };
+    let to = header(answer, "location").map(shown);
     (status(answer), header(answer, "vestibule-error").map(str::to_owned), to)
 }
 
@@ -186,6 +193,7 @@ async fn what_is_said_of_somebody_with_claims_is_what_becomes_of_them() {
             ("GET", "/post/x"),
             ("GET", "/reports/2026"),
             ("GET", "/pictures/1.png"),
+            ("GET", "/safe/x"),
             ("GET", "/nowhere"),
         ] {
             let url = format!("https://app.test{path}");
@@ -210,6 +218,21 @@ async fn what_is_said_of_somebody_with_claims_is_what_becomes_of_them() {
         let outcome = if person == "alice" { "it goes to the upstream" } else { "403 forbidden" };
         assert!(page.contains(outcome), "{person}: {page}");
     }
+    // How and when somebody authenticated counts as well.
+    let old = world.clock.now().unix() - 661;
+    for (claims, with, parts) in [
+        (r#"{"acr": "2"}"#, "x: y", &["acr: 2", "authenticated within: 10m", "it goes to the upstream"][..]),
+        (r#"{"acr": "1"}"#, "x: y", &["401 insufficient_user_authentication", "acr is not among acr_values"]),
+        (r#"{"acr": "1"}"#, "x: y", &["Vestibule error=\"insufficient_user_authentication\", acr_values=\"2\""]),
+        (&format!(r#"{{"acr": "2", "auth_time": {old}}}"#), "x: y", &["longer ago than max_age"]),
+        (r#"{"acr": "1"}"#, "Accept: text/html", &["302", "location  https://app.test/login/start\n"]),
+    ] {
+        let output = explain(&world, &["GET", "https://app.test/safe/x", "--claims", claims, "-H", with], "");
+        let text = String::from_utf8(output.stdout).unwrap();
+        for part in parts {
+            assert!(text.contains(part), "{claims} {with}: {part} in {text}");
+        }
+    }
     assert_eq!(explain(&world, &["GET", "https://app.test/", "--claims", "[]"], "").status.code(), Some(2));
     world.finish().await;
 }
@@ -228,6 +251,9 @@ async fn what_is_said_of_bearers_is_what_becomes_of_them() {
         ("/x", vec![alice(&[set("aud", "others".into())])]),
         ("/x", vec![alice(&[set("scope", "write".into())])]),
         ("/x", vec![alice(&[set("exp", 1.into())])]),
+        ("/safe/x", vec![alice(&[])]),
+        ("/safe/x", vec![alice(&[set("acr", "2".into())])]),
+        ("/safe/x", vec![alice(&[set("acr", "2".into()), set("auth_time", 1.into())])]),
         ("/x", lines(&["Authorization: Bearer made.up.token"])),
         ("/x", lines(&["Authorization: Bearer two words"])),
         ("/x?access_token=y", vec![alice(&[])]),

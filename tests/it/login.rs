@@ -299,14 +299,14 @@ async fn ls_16_cb_16_a_path_that_wants_an_acr_asks_for_it() {
     let start = world.browser.navigate("/api/vault/1").stay().await.is(302).location();
     let url = world.browser.navigate(start.as_str()).stay().await.is(302).location();
     assert_eq!(parameter(&url, "acr_values").as_deref(), Some("gold"));
-    // The demo provider says another acr, so the login that was to bring this one fails.
+    // The demo provider knows no gold, so the login that was to bring it fails.
     let picker = world.browser.navigate(url.as_str()).await.is(200);
-    world.browser.choose(&picker, "alice").await.refused(502, "login_failed");
+    world.browser.choose(&picker, "alice").await.refused(403, "step_up_failed");
     // Elsewhere nothing of the kind is asked, and a session without it does not open the vault.
     let other = world.new_browser();
     other.login("alice").await;
     other.get("/api/me").await.is(200);
-    other.get("/api/vault/1").await.refused(403, "forbidden");
+    other.get("/api/vault/1").await.refused(401, "insufficient_user_authentication");
     // A page is sent to log in again, and with a login that brought what was asked for it opens.
     world
         .provider

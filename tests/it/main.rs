@@ -54,6 +54,7 @@ mod redirects;
 mod refresh;
 mod session;
 mod sites;
+mod step_up;
 mod store;
 mod strangers;
 mod streams;

@@ -275,3 +275,26 @@ async fn a_site_on_loopback_without_tls_has_cookies_that_browsers_take_there() {
     world.browser.fetch_from(origin, Method::GET, &format!("{origin}/api/me")).await.is(401);
     world.finish().await;
 }
+
+/// Whoever is known at one of several providers steps up there, and is not asked which one it was.
+#[tokio::test]
+async fn ls_16_a_step_up_is_made_at_the_provider_that_knows_the_user() {
+    let (world, partners) = two_providers().await;
+    let vault = "{ unauthenticated = \"login\", acr_values = [\"2\"] }";
+    assert_eq!(world.edit(|toml| toml.set("routes.web.paths", "\"/api/\"", vault)).await, Edit::Served);
+    for (name, issuer) in [("corp", world.provider.issuer()), ("partners", partners.issuer())] {
+        let browser = world.new_browser();
+        browser.navigate(&format!("/login/start?login_hint=alice&provider={name}")).await.is(200);
+        let picker = browser.navigate("/api/vault").await.is(200).says("Who are you?");
+        assert!(picker.url.as_str().starts_with(issuer), "{}", picker.describe());
+        browser.choose(&picker, "alice").await.is(200).at("https://app.test/api/vault");
+        // Whoever wants another one can still say so.
+        let refused = world.new_browser();
+        refused.navigate(&format!("/login/start?login_hint=bob&provider={name}")).await.is(200);
+        let start = refused.get("/api/vault").await.is(401).json()["login_url"].as_str().unwrap().to_owned();
+        let other = refused.navigate(&format!("{start}?provider=corp")).stay().await.is(302).location();
+        assert!(other.as_str().starts_with(world.provider.issuer()), "{other}");
+        assert_eq!(parameter(&other, "acr_values").as_deref(), Some("2"));
+    }
+    world.finish().await;
+}

@@ -317,3 +317,40 @@ async fn fa_3_a07_a08_what_fails_is_never_a_yes() {
     assert_eq!((status(&answer), header(&answer, "vestibule-error")), (401, vec!["login_required"]), "{answer}");
     world.finish().await;
 }
+
+/// LS-16 for what stands behind a verdict: a session that is not enough opens nothing, and is shown the way to more.
+#[tokio::test]
+async fn fa_2_ls_16_a_session_that_is_not_enough_is_sent_on_or_refused_and_never_let_through() {
+    let rules: &[(&str, &str)] = &[
+        ("/", "{}"),
+        ("/vault/", "{ unauthenticated = \"login\", acr_values = [\"2\"] }"),
+        ("/strict/", "{ max_age = \"1m\" }"),
+    ];
+    let world = world(rules).await;
+    login(&world).await;
+    world.clock.shift(121);
+    let browser = &world.browser;
+    for (uri, challenge) in [("/vault/x", "acr_values=\"2\""), ("/strict/x", "max_age=\"60\"")] {
+        let fetch = question(&world, "POST", uri).await.line("Origin: https://app.test").by(browser).ask().await;
+        assert_eq!((status(&fetch), header(&fetch, "vestibule-verdict").len()), (401, 0), "{fetch}");
+        let expected = format!("Vestibule error=\"insufficient_user_authentication\", {challenge}");
+        assert_eq!(header(&fetch, "www-authenticate"), [expected.as_str()], "{fetch}");
+        assert!(fetch.contains("\"login_url\":\"https://app.test/.vestibule/login/start/"), "{fetch}");
+    }
+    let page = question(&world, "GET", "/strict/x").await.line("Sec-Fetch-Mode: navigate").by(browser).ask().await;
+    assert_eq!((status(&page), header(&page, "location").len()), (401, 0), "{page}");
+    let page = question(&world, "GET", "/vault/x?a=b")
+        .await
+        .line("Sec-Fetch-Mode: navigate")
+        .by(browser)
+        .ask()
+        .await;
+    assert_eq!((status(&page), header(&page, "vestibule-verdict").len()), (302, 0), "{page}");
+    let picker = browser.navigate(header(&page, "location")[0]).await.is(200).says("Who are you?");
+    browser.choose(&picker, "alice").await.at("https://app.test/vault/x?a=b");
+    for uri in ["/vault/x", "/strict/x"] {
+        let answer = question(&world, "GET", uri).await.by(browser).ask().await;
+        assert_eq!((status(&answer), header(&answer, "vestibule-verdict")), (204, vec!["allow"]), "{answer}");
+    }
+    world.finish().await;
+}

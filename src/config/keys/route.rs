@@ -2,7 +2,7 @@
 
 use super::{TEXT_OR_TEXTS, TEXTS, key};
 use crate::config::schema::Key;
-use crate::config::schema::Kind::{Bool, Choice, Either, Map, Size, Table, Text};
+use crate::config::schema::Kind::{Bool, Choice, Duration, Either, Map, Size, Table, Text};
 use crate::config::schema::Need::{Default, Optional, Required, Usual};
 
 pub(in crate::config) const ROUTE: &[Key] = &[
@@ -135,7 +135,19 @@ pub(in crate::config) const PATH_RULE: &[Key] = &[
         Optional("{ department = [\"it\", \"hr\"] }"),
         "Claims that must have, or contain, one of these values; dots descend into objects.",
     ),
-    key("acr_values", TEXTS, Optional("[\"urn:example:mfa\"]"), "Authentication contexts (acr) that are good enough."),
+    key(
+        "acr_values",
+        TEXTS,
+        Optional("[\"urn:example:mfa\"]"),
+        "Authentication contexts (acr) that are good enough. Whoever has another is asked to log in for one of these.",
+    ),
+    key(
+        "max_age",
+        Duration,
+        Optional("\"15m\""),
+        "How long ago the user may have authenticated (auth_time), give or take clock_skew; whoever did so earlier is asked \
+         to do it again. Absent: at any time.",
+    ),
     key(
         "identity_headers",
         Either(&[Choice(&["oauth2-proxy", "authelia"]), Map(&Text)]),

@@ -1,6 +1,7 @@
 //! `login/start`: where the browser is sent to the provider.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use http::header::SET_COOKIE;
 use http::{Response, StatusCode};
@@ -10,7 +11,9 @@ use tracing::debug;
 use crate::config::{self, Forwarded};
 use crate::error::{Reason, Refusal};
 use crate::mode::auth_code::attempt::{self, Ticket};
+use crate::mode::auth_code::step_up::StepUp;
 use crate::mode::auth_code::{AuthCode, Party, html, pages, redirect};
+use crate::mode::step_up::Demand;
 use crate::mode::{Call, json as json_answer};
 use crate::provider::Ask;
 use crate::web::{Body, CookieJar, Kind, Parameter, Query, ReturnTo};
@@ -39,7 +42,8 @@ impl AuthCode {
         (return_to, failure): (Option<&ReturnTo>, Option<&ReturnTo>),
     ) -> Result<Response<Body>, Refusal> {
         let wants_json = call.head.method == http::Method::POST || call.wants.names_json();
-        let Some(party) = self.party(query)? else {
+        let step_up = self.step_up(call);
+        let Some(party) = self.party(query, step_up.as_ref())? else {
             let chooser = self.chooser_url(call, query)?;
             return if wants_json && call.kind == Kind::Fetch {
                 Ok(json_answer(&json!({ "authorization_request_url": chooser })))
@@ -47,17 +51,16 @@ impl AuthCode {
                 Ok(html(pages::chooser(&self.choices(), &chooser)))
             };
         };
+        let back = return_to.map_or_else(|| ReturnTo::from_config(&self.mode.home_url), ReturnTo::clone);
+        let demand = self.demand(call, step_up.as_ref(), &back)?;
         let taken_back = self.break_loop(call, party).await?;
-        let mut ask = self.ask(call, query, party)?;
-        if let Some(return_to) = return_to {
-            ask.acr_values = self.acr_values(call, return_to)?;
-        }
+        let ask = self.ask(call, query, (party, demand))?;
         let (url, attempt) = party.client.begin(&ask, call.now).await?;
         let provider = &party.binding.provider;
         let ticket = Ticket {
             attempt,
             provider: provider.to_string(),
-            return_to: return_to.map_or_else(|| self.mode.home_url.clone(), |to| to.as_str().to_owned()),
+            return_to: back.as_str().to_owned(),
             failure: failure.map(|to| to.as_str().to_owned()),
         };
         let site = self.origin(call)?;
@@ -92,10 +95,12 @@ impl AuthCode {
     }
 
     /// The client to log in with; `None` when there are several and nobody chose.
-    fn party(&self, query: &Query) -> Result<Option<&Party>, Refusal> {
+    fn party(&self, query: &Query, step_up: Option<&StepUp>) -> Result<Option<&Party>, Refusal> {
+        let known = step_up.and_then(|step_up| step_up.provider.as_deref());
+        let known = known.and_then(|name| self.parties.iter().find(|party| party.binding.provider.as_str() == name));
         match (query.parameter("provider"), self.parties.as_slice()) {
             (Parameter::Absent, [only]) => Ok(Some(only)),
-            (Parameter::Absent, _) => Ok(None),
+            (Parameter::Absent, _) => Ok(known),
             (Parameter::Once(name), parties) => parties
                 .iter()
                 .find(|party| party.binding.provider.as_str() == name)
@@ -111,7 +116,8 @@ impl AuthCode {
 
     /// `login/start` with the same targets, for a provider still to be chosen.
     fn chooser_url(&self, call: &Call, query: &Query) -> Result<String, Refusal> {
-        let start = self.url(call, "login/start")?;
+        // Its path, too, may say what the login is for.
+        let start = format!("{}{}", self.origin(call)?.text, call.head.uri.path());
         let mut url = url::Url::parse(&start).map_err(|error| Refusal::new(Reason::Internal).because(error))?;
         let forwarded = self.parties.iter().flat_map(|party| party.client.registration.forwarded_params.keys());
         let forwarded: BTreeSet<&str> = forwarded.map(String::as_str).collect();
@@ -125,7 +131,7 @@ impl AuthCode {
 
     /// What to ask the provider for: of the query, what the config lets through. Where any value would do, it is taken
     /// from our own pages and from people, not from other sites' links; scripts have been judged before.
-    fn ask(&self, call: &Call, query: &Query, party: &Party) -> Result<Ask, Refusal> {
+    fn ask(&self, call: &Call, query: &Query, (party, demand): (&Party, Demand)) -> Result<Ask, Refusal> {
         let site = call.head.headers.get("sec-fetch-site").map(http::HeaderValue::as_bytes);
         let ours = call.kind != Kind::Navigation || matches!(site, None | Some(b"none" | b"same-origin"));
         let params = &party.client.registration.forwarded_params;
@@ -149,17 +155,9 @@ impl AuthCode {
             login_hint,
             ui_locales,
             forwarded,
-            acr_values: Vec::new(),
-            max_age: None,
+            acr_values: demand.acr_values,
+            max_age: demand.max_age.map(Duration::from_secs),
         })
-    }
-
-    /// The authentication contexts that the path at the end of this login is content with.
-    fn acr_values(&self, call: &Call, return_to: &ReturnTo) -> Result<Vec<String>, Refusal> {
-        let Some(path) = return_to.path_on(self.origin(call)?) else { return Ok(Vec::new()) };
-        let rules = self.rules.iter().map(|rule| &rule.config).filter(|rule| rule.covers(path));
-        let rule = rules.max_by_key(|rule| rule.prefix.len());
-        Ok(rule.map(|rule| rule.acr_values.clone()).unwrap_or_default())
     }
 
     /// Where the provider sends the browser back: one URI for each public URL, and for each provider where there are

@@ -12,6 +12,7 @@ mod logout;
 mod outside;
 mod pages;
 mod pass;
+mod step_up;
 mod verdict;
 
 use std::sync::Arc;
@@ -169,7 +170,7 @@ impl AuthCode {
     async fn endpoint(&self, call: Call, body: Body, endpoint: Endpoint) -> Result<Response<Body>, Refusal> {
         let method = call.head.method.clone();
         match (endpoint, &method) {
-            (Endpoint::LoginStart, &Method::GET | &Method::POST) => self.login_start(&call).await,
+            (Endpoint::LoginStart | Endpoint::StepUp, &Method::GET | &Method::POST) => self.login_start(&call).await,
             (Endpoint::LoginEnd, &Method::GET) => self.callback_navigation(&call).await,
             (Endpoint::LoginEnd, &Method::POST) => self.callback_fetch(&call, body).await,
             (Endpoint::Userinfo, &Method::GET) => self.userinfo(&call).await,
@@ -183,7 +184,9 @@ impl AuthCode {
             (Endpoint::LogoutEnd, &Method::GET) => Ok(self.logout_end(&call)),
             (Endpoint::LogoutBackchannel, &Method::POST) => self.back_channel(&call, body).await,
             (Endpoint::LogoutFrontchannel, &Method::GET) => self.front_channel(&call).await,
-            (Endpoint::LoginStart | Endpoint::LoginEnd | Endpoint::Logout, _) => Err(Refusal::method("GET, POST")),
+            (Endpoint::LoginStart | Endpoint::StepUp | Endpoint::LoginEnd | Endpoint::Logout, _) => {
+                Err(Refusal::method("GET, POST"))
+            }
             (Endpoint::Refresh | Endpoint::LogoutBackchannel, _) => Err(Refusal::method("POST")),
             (
                 Endpoint::Userinfo

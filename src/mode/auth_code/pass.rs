@@ -1,6 +1,7 @@
 //! Path rules: prove who calls, judge whether they may, and hand the request on.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::uri::PathAndQuery;
 use http::{Request, Response, StatusCode};
@@ -10,12 +11,14 @@ use crate::error::{Reason, Refusal};
 use crate::handoff::Passage;
 use crate::mode::Call;
 use crate::mode::auth_code::account::stale;
+use crate::mode::auth_code::step_up::may_log_in;
 use crate::mode::auth_code::{AuthCode, redirect};
 use crate::mode::rules::{self, Caller};
+use crate::mode::step_up::Moment;
 use crate::provider::Client;
 use crate::session::{Cause, Found, Freshness, Member, Session, SessionId, Touch};
 use crate::time::Timestamp;
-use crate::web::{Body, Kind, ReturnTo};
+use crate::web::{Body, ReturnTo};
 
 /// Who comes to a path rule.
 pub(super) enum Comer {
@@ -37,31 +40,32 @@ impl AuthCode {
         let host = self.sites.get(call.site).and_then(|site| site.host.clone());
         let mut passage = rule.passage(&call, self.config.public_urls.get(call.site), host);
         passage.replace_cors = true;
-        match self.comer(&call, &rule.config).await? {
-            Comer::Member(session) => {
-                let vouched = self.vouch(&rule.config, &session, &mut passage);
-                vouched.map_err(|refusal| self.with_other_account(&call, &session, refusal))?;
-                passage.member = Some(self.member_of(session.id, call.now));
-            }
-            Comer::Nobody => {}
+        let session = match self.comer(&call, &rule.config).await? {
+            Comer::Member(session) => Some(session),
+            Comer::Nobody => None,
             Comer::ToLogin => return redirect(StatusCode::FOUND, &self.login_target(&call)?),
+        };
+        if let Some(session) = &session {
+            if let Err(refusal) = self.vouch(&rule.config, session, &mut passage, call.now) {
+                let login = self.sent_to_step_up(&call, session, (&rule.config, refusal))?;
+                return redirect(StatusCode::FOUND, &login);
+            }
+            passage.member = Some(self.member_of(session.id, call.now));
         }
+        drop(session);
         upstream.forward(Request::from_parts(call.head, body), passage).await
     }
 
-    /// Proves who calls. A session that turns out to be over is none; one that lacks the authentication context of the
-    /// rule is sent to get it, where the rule lets people log in.
+    /// Proves who calls. A session that turns out to be over is none.
     pub(super) async fn comer(&self, call: &Call, rule: &PathRule) -> Result<Comer, Refusal> {
-        let may_log_in = rule.unauthenticated == Unauthenticated::Login && call.kind == Kind::Navigation;
         if let Some((found, client)) = self.caller(call, Touch::Use).await?
             && let Some(session) = self.renewed(rule, found, client, call.now).await?
         {
-            let steps_up = may_log_in && rules::lacks_acr(rule, &*session);
-            return Ok(if steps_up { Comer::ToLogin } else { Comer::Member(session) });
+            return Ok(Comer::Member(session));
         }
         match rule.unauthenticated {
             Unauthenticated::Pass => Ok(Comer::Nobody),
-            Unauthenticated::Login if may_log_in => Ok(Comer::ToLogin),
+            Unauthenticated::Login if may_log_in(call, rule) => Ok(Comer::ToLogin),
             Unauthenticated::Login | Unauthenticated::Refuse => Err(Reason::LoginRequired.into()),
         }
     }
@@ -86,15 +90,28 @@ impl AuthCode {
     }
 
     /// Judges the rule on the session's newest claims, and puts what is known of its user into the passage.
-    pub(super) fn vouch(&self, rule: &PathRule, session: &Session, passage: &mut Passage) -> Result<(), Refusal> {
+    pub(super) fn vouch(
+        &self,
+        rule: &PathRule,
+        session: &Session,
+        passage: &mut Passage,
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
         let groups_claim = self.config.groups_claim.as_str();
         let profile = rules::asks_for_groups(rule, groups_claim).then(|| self.profile(session));
         let groups = profile.as_ref().map_or(&[][..], |profile| &profile.groups);
-        passage.identity = Caller { claims: session, groups_claim, groups }.vouch(rule)?;
+        let moment = Moment { now, skew: rule.max_age.and_then(|_| self.clock_skew(session)).unwrap_or_default() };
+        passage.identity = Caller { claims: session, groups_claim, groups }.vouch(rule, &moment)?;
         if rule.authorization == Authorization::Bearer {
             passage.authorization = Some(session.tokens.access.header());
         }
         Ok(())
+    }
+
+    /// How far the clock of a session's provider may be off.
+    fn clock_skew(&self, session: &Session) -> Option<Duration> {
+        let party = self.parties.iter().find(|party| party.binding.is_same(&session.binding));
+        party.map(|party| party.client.provider.config().clock_skew)
     }
 
     /// What a stream needs to end with the session.

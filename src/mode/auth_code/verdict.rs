@@ -19,8 +19,9 @@ impl AuthCode {
             Comer::ToLogin => return Ok(Verdict::Login(self.login_target(call)?)),
         };
         let mut passage = crate::handoff::Passage::default();
-        let vouched = self.vouch(&rule.config, &session, &mut passage);
-        vouched.map_err(|refusal| self.with_other_account(call, &session, refusal))?;
+        if let Err(refusal) = self.vouch(&rule.config, &session, &mut passage, call.now) {
+            return self.sent_to_step_up(call, &session, (&rule.config, refusal)).map(Verdict::Login);
+        }
         let profile = self.profile(&session);
         let groups_claim = self.config.groups_claim.as_str();
         let caller = Caller { claims: &*session, groups_claim, groups: &profile.groups };

@@ -1,11 +1,12 @@
-//! `WWW-Authenticate` of refused bearers (RFC 6750 3), each with the way to find the issuer (RFC 9728 5.1).
+//! `WWW-Authenticate` of refused bearers (RFC 6750 3, RFC 9470 3), each with the way to find the issuer (RFC 9728 5.1).
 
 use std::sync::Arc;
 
 use http::HeaderValue;
 
-use crate::config::{self, resource_metadata_url};
+use crate::config::{self, PathRule, resource_metadata_url};
 use crate::error::{Reason, Refusal};
+use crate::mode::step_up::{Demand, ERROR};
 
 /// The challenges of one route, made once.
 #[derive(Debug)]
@@ -14,6 +15,8 @@ pub(super) struct Challenges {
     invalid_request: Option<Arc<HeaderValue>>,
     invalid_token: Option<Arc<HeaderValue>>,
     insufficient_scope: Option<Arc<HeaderValue>>,
+    /// What a challenge begins and ends with.
+    frame: (String, String),
 }
 
 impl Challenges {
@@ -37,7 +40,20 @@ impl Challenges {
             invalid_request: challenge(", error=\"invalid_request\"", ""),
             invalid_token: challenge(invalid, &scope),
             insufficient_scope: challenge(", error=\"insufficient_scope\"", &scope),
+            frame: (format!("Bearer realm=\"{realm}\""), metadata),
         }
+    }
+
+    /// Adds to a refusal for want of a stronger or later authentication what `rule` asks for (RFC 9470 3); others stay.
+    pub(super) fn step_up(&self, mut refusal: Refusal, rule: &PathRule) -> Refusal {
+        if refusal.reason == Reason::InsufficientUserAuthentication {
+            let (begin, end) = &self.frame;
+            let description = "a stronger or more recent authentication is required";
+            let parameters = Demand::of(rule).parameters();
+            let challenge = format!("{begin}, error=\"{ERROR}\", error_description=\"{description}\"{parameters}{end}");
+            refusal.challenge = HeaderValue::try_from(challenge).ok().map(Arc::new);
+        }
+        refusal
     }
 
     /// A refusal for `reason` with its challenge.

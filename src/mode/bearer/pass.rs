@@ -12,7 +12,8 @@ use super::credential::Credential;
 use super::memory::{Fingerprint, Known};
 use crate::config::{Authorization, Unauthenticated};
 use crate::error::{Reason, Refusal};
-use crate::mode::rules::{self, Caller, Claims as _};
+use crate::mode::rules::{self, Caller, Claims as _, Told};
+use crate::mode::step_up::Moment;
 use crate::mode::{Call, Rule, Verdict, allowed};
 use crate::provider::{AccessClaims, Denied, Verifier};
 use crate::time::Timestamp;
@@ -31,7 +32,7 @@ impl Bearer {
         let host = self.hosts.get(call.site).cloned().flatten();
         let mut passage = rule.passage(&call, self.config.public_urls.get(call.site), host);
         if let Some(known) = self.prove(&call, rule).await? {
-            passage.identity = self.caller(&known).vouch(&rule.config)?;
+            passage.identity = self.vouch(&known, rule, call.now)?;
             passage.authorization = bearer(rule, &call);
         }
         upstream.forward(Request::from_parts(call.head, body), passage).await
@@ -42,9 +43,8 @@ impl Bearer {
         let rule = self.rules.get(index).ok_or_else(|| Refusal::new(Reason::NotFound))?;
         rule.admit(call)?;
         let Some(known) = self.prove(call, rule).await? else { return Ok(Verdict::Allow(HeaderMap::new())) };
-        let caller = self.caller(&known);
-        let identity = caller.vouch(&rule.config)?;
-        Ok(Verdict::Allow(allowed(caller.told_once(&known.told)?, identity, bearer(rule, call))))
+        let identity = self.vouch(&known, rule, call.now)?;
+        Ok(Verdict::Allow(allowed(self.caller(&known).told_once(&known.told)?, identity, bearer(rule, call))))
     }
 
     /// Who calls; `None` where nobody in particular may, or where somebody else is to find out.
@@ -84,6 +84,13 @@ impl Bearer {
     fn with_groups(&self, claims: AccessClaims) -> Known {
         let groups = rules::groups(claims.claim(&self.config.groups_claim));
         Known { groups, claims: claims.narrowed(&self.asked_for), told: OnceLock::new() }
+    }
+
+    /// Judges the rule, and gives the identity headers that it asks for.
+    fn vouch(&self, known: &Known, rule: &Rule, now: Timestamp) -> Result<Vec<Told>, Refusal> {
+        let moment = Moment { now, skew: known.claims.clock_skew() };
+        let vouched = self.caller(known).vouch(&rule.config, &moment);
+        vouched.map_err(|refusal| self.challenges.step_up(refusal, &rule.config))
     }
 
     fn caller<'a>(&'a self, known: &'a Known) -> Caller<'a, AccessClaims> {

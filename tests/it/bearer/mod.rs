@@ -8,6 +8,7 @@ mod opaque;
 mod program;
 mod rules;
 mod sets;
+mod step_up;
 mod table;
 
 use std::net::SocketAddr;

@@ -106,6 +106,7 @@ impl Look<'_> {
             ("login of another host", "https://other.test/login/start"),
             ("login by a listed provider", "https://app.test/login/start?kc_idp_hint=github"),
             ("login that leads back", "https://app.test/login/start?redirect=https%3A%2F%2Fapp.test%2Fdeep%2Fx"),
+            ("login that leads to a rule", "https://app.test/login/start?redirect=%2Fapi%2Fpage"),
             ("page of a stranger", "https://app.test/api/page"),
             ("page beside all rules", "https://app.test/elsewhere"),
         ] {
