@@ -85,11 +85,15 @@ impl Attempt {
         &self.code_verifier
     }
 
-    pub(super) fn acr_values(&self) -> &[String] {
+    /// The `acr_values` that were asked for.
+    #[must_use]
+    pub fn acr_values(&self) -> &[String] {
         &self.acr_values
     }
 
-    pub(super) fn max_age(&self) -> Option<Duration> {
+    /// The `max_age` that was asked for.
+    #[must_use]
+    pub fn max_age(&self) -> Option<Duration> {
         self.max_age.map(Duration::from_secs)
     }
 }

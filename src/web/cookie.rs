@@ -49,6 +49,12 @@ impl CookieName {
         Self::new(format!("{OURS}{route}.loops"), scheme)
     }
 
+    /// The short-lived note of what a browser's last login at a route has brought.
+    #[must_use]
+    pub fn stepped(route: &Name, scheme: Scheme) -> Self {
+        Self::new(format!("{OURS}{route}.stepped"), scheme)
+    }
+
     fn new(name: String, scheme: Scheme) -> Self {
         match scheme {
             Scheme::Https => Self { name: format!("{HOST_PREFIX}{name}"), secure: true },

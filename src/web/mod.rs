@@ -1,6 +1,7 @@
 //! HTTP as browsers speak it: bodies, cookies, origins, return targets, and the strict readers for what strangers send.
 
 mod body;
+mod challenge;
 mod cookie;
 mod cross_site;
 mod json;
@@ -11,6 +12,7 @@ mod return_to;
 mod seal;
 
 pub use body::{Body, BoxError};
+pub use challenge::{Challenge, challenges};
 pub use cookie::{CookieJar, CookieName, cut_own, cut_own_set};
 pub use cross_site::{CrossSite, Judgement, judge};
 pub use json::{JsonError, strict_object};

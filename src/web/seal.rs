@@ -29,7 +29,7 @@ pub enum Purpose {
     Session,
     /// The one-use logout URL.
     Logout,
-    /// What a login is asked to bring.
+    /// What a login is asked to bring, and what it has brought.
     StepUp,
 }
 

@@ -298,3 +298,21 @@ async fn ls_16_a_step_up_is_made_at_the_provider_that_knows_the_user() {
     }
     world.finish().await;
 }
+
+/// A stranger whom an upstream sends to log in chooses first, and what was asked for is not forgotten over that.
+#[tokio::test]
+async fn rfc_9470_the_choice_of_a_provider_keeps_what_the_login_is_for() {
+    let (world, _partners) = two_providers().await;
+    let open = "{ unauthenticated = \"pass\" }";
+    assert_eq!(world.edit(|toml| toml.set("routes.web.paths", "\"/api/\"", open)).await, Edit::Served);
+    let challenge = "Bearer error=\"insufficient_user_authentication\", acr_values=\"2\"";
+    world
+        .upstream
+        .next(crate::world::upstream::Reply::text("").status(401).header("www-authenticate", challenge));
+    let page = world.browser.navigate("/api/open").await.is(200).says("Choose where you have an account");
+    for link in links(&page) {
+        let url = world.browser.click("/", &link).stay().await.is(302).location();
+        assert_eq!(parameter(&url, "acr_values").as_deref(), Some("2"), "{link}");
+    }
+    world.finish().await;
+}

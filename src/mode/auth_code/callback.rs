@@ -44,7 +44,7 @@ impl AuthCode {
         match ended.landing {
             Landing::LoggedIn(handle, target) => {
                 let mut response = redirect(StatusCode::SEE_OTHER, &target)?;
-                self.admit(call, response.headers_mut(), &handle);
+                self.admit(call, response.headers_mut(), (&handle, ended.ticket.as_ref()));
                 response.headers_mut().append(SET_COOKIE, clear);
                 Ok(response)
             }
@@ -78,7 +78,7 @@ impl AuthCode {
         match ended.landing {
             Landing::LoggedIn(handle, _) => {
                 let mut response = json_answer(&json!({ "handled": true, "logged_in": true }));
-                self.admit(call, response.headers_mut(), &handle);
+                self.admit(call, response.headers_mut(), (&handle, ended.ticket.as_ref()));
                 response.headers_mut().append(SET_COOKIE, clear);
                 Ok(response)
             }
@@ -192,14 +192,16 @@ impl AuthCode {
         }
     }
 
-    /// Gives the browser its handle.
-    fn admit(&self, call: &Call, headers: &mut HeaderMap, handle: &Handle) {
+    /// Gives the browser its handle, and short notes of the login.
+    fn admit(&self, call: &Call, headers: &mut HeaderMap, (handle, ticket): (&Handle, Option<&Ticket>)) {
         let cookie: Option<&CookieName> = self.sites.get(call.site).map(|site| &site.session_cookie);
         if let Some(cookie) = cookie {
             headers.append(SET_COOKIE, cookie.set(handle.expose(), self.limits.max_lifetime));
         }
         if let Some(site) = self.config.public_urls.get(call.site) {
             headers.append(SET_COOKIE, self.count_login(call, site));
+            let note = ticket.and_then(|ticket| self.note_step_up(ticket, handle.id(), site));
+            headers.extend(note.map(|note| (SET_COOKIE, note)));
         }
     }
 }

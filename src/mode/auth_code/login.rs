@@ -53,7 +53,7 @@ impl AuthCode {
         };
         let back = return_to.map_or_else(|| ReturnTo::from_config(&self.mode.home_url), ReturnTo::clone);
         let demand = self.demand(call, step_up.as_ref(), &back)?;
-        let taken_back = self.break_loop(call, party).await?;
+        let taken_back = self.break_loop(call, party, step_up.as_ref()).await?;
         let ask = self.ask(call, query, (party, demand))?;
         let (url, attempt) = party.client.begin(&ask, call.now).await?;
         let provider = &party.binding.provider;

@@ -14,6 +14,7 @@ use tracing::warn;
 use crate::config::{Origin, Scheme};
 use crate::error::{Reason, Refusal};
 use crate::mode::Call;
+use crate::mode::auth_code::step_up::StepUp;
 use crate::mode::auth_code::{AuthCode, Party};
 use crate::session::Touch;
 use crate::time::Timestamp;
@@ -40,6 +41,8 @@ enum Cause {
     SessionGone,
     /// The session is there, and whoever sent the browser here does not see it: it asked under another host.
     HostMismatch,
+    /// The session is there, and its login was not enough for whoever asks for more.
+    StepUp,
 }
 
 impl Cause {
@@ -50,6 +53,7 @@ impl Cause {
             Self::SchemeHttp => "scheme_http",
             Self::SessionGone => "session_gone",
             Self::HostMismatch => "host_mismatch",
+            Self::StepUp => "step_up",
         }
     }
 
@@ -76,6 +80,10 @@ impl Cause {
                 "You are signed in here, but the page that sent you is on another host and cannot see it. Open this \
                  site under the address that it is configured with (cause: host_mismatch)."
             }
+            Self::StepUp => {
+                "You are signed in, and are asked to sign in more strongly or once more each time. The application asks \
+                 for something else after each sign-in, or this site for what no sign-in lasts for (cause: step_up)."
+            }
         }
     }
 }
@@ -86,7 +94,12 @@ impl AuthCode {
     ///
     /// # Errors
     /// `login_loop`, with the cause for the page and the log. The count is taken back, so that "start again" works.
-    pub(super) async fn break_loop(&self, call: &Call, party: &Party) -> Result<Option<HeaderValue>, Refusal> {
+    pub(super) async fn break_loop(
+        &self,
+        call: &Call,
+        party: &Party,
+        step_up: Option<&StepUp>,
+    ) -> Result<Option<HeaderValue>, Refusal> {
         let site = self.origin(call)?;
         let count = self.recent_logins(&call.head.headers, site, call.now).0;
         if count == 0 {
@@ -98,7 +111,7 @@ impl AuthCode {
         if count < MAX_LOGINS {
             return Ok(None);
         }
-        let cause = self.cause(call, party).await?;
+        let cause = self.cause(call, party, step_up).await?;
         let route = &self.config.name;
         self.shared.metrics.login_loop(route.as_str());
         warn!(%route, request_id = %call.request_id, cause = cause.code(), logins = count, "login loop broken");
@@ -156,7 +169,7 @@ impl AuthCode {
         known.filter(|(_, since)| now.since(*since) < WINDOW && *since <= now).unwrap_or((0, now))
     }
 
-    async fn cause(&self, call: &Call, party: &Party) -> Result<Cause, Refusal> {
+    async fn cause(&self, call: &Call, party: &Party, step_up: Option<&StepUp>) -> Result<Cause, Refusal> {
         if self.is_plain(call) {
             return Ok(Cause::SchemeHttp);
         }
@@ -170,6 +183,7 @@ impl AuthCode {
             return Ok(Cause::Clock);
         }
         Ok(match self.caller(call, Touch::Look).await? {
+            Some(_) if step_up.is_some() => Cause::StepUp,
             Some(_) => Cause::HostMismatch,
             None => Cause::SessionGone,
         })

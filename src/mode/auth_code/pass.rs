@@ -11,7 +11,7 @@ use crate::error::{Reason, Refusal};
 use crate::handoff::Passage;
 use crate::mode::Call;
 use crate::mode::auth_code::account::stale;
-use crate::mode::auth_code::step_up::may_log_in;
+use crate::mode::auth_code::step_up::{Whence, may_log_in};
 use crate::mode::auth_code::{AuthCode, redirect};
 use crate::mode::rules::{self, Caller};
 use crate::mode::step_up::Moment;
@@ -52,8 +52,14 @@ impl AuthCode {
             }
             passage.member = Some(self.member_of(session.id, call.now));
         }
+        let stepped = session.as_ref().and_then(|session| self.stepped(&call, session));
+        let whence = Whence::of(&call, session.as_deref());
         drop(session);
-        upstream.forward(Request::from_parts(call.head, body), passage).await
+        let response = upstream.forward(Request::from_parts(call.head, body), passage).await?;
+        if response.status() == StatusCode::UNAUTHORIZED {
+            return self.unauthorized(response, (&whence, stepped.as_ref()), &rule.config);
+        }
+        Ok(response)
     }
 
     /// Proves who calls. A session that turns out to be over is none.

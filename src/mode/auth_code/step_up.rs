@@ -1,18 +1,27 @@
-//! Whoever is logged in, and has to log in more strongly or once more: the way there.
+//! Whoever is logged in, and has to log in more strongly or once more: the way there, and back to the upstream that may
+//! have asked for it (RFC 9470).
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use http::HeaderValue;
 use http::uri::PathAndQuery;
+use http::{HeaderValue, Response, StatusCode};
 use serde::{Deserialize, Serialize};
+use tracing::debug;
 
-use crate::config::{PathRule, Unauthenticated};
+use crate::config::{Origin, PathRule, Unauthenticated};
 use crate::error::{Reason, Refusal};
 use crate::mode::Call;
-use crate::mode::auth_code::AuthCode;
+use crate::mode::auth_code::attempt::Ticket;
+use crate::mode::auth_code::{AuthCode, redirect};
 use crate::mode::step_up::{Demand, ERROR};
-use crate::session::{Binding, Session};
-use crate::web::{Kind, Purpose, ReturnTo};
+use crate::session::{Binding, Session, SessionId};
+use crate::web::{Body, CookieJar, CookieName, Kind, Purpose, ReturnTo};
+
+/// For so long after a login that asked for as much, an upstream that is still not content gets no other one. Where it is
+/// the age of a login that counts, a refusal after that is a new one; but a front end has to get as far as its first call.
+const WINDOW: Duration = Duration::from_secs(60);
+const SHORTEST: Duration = Duration::from_secs(15);
 
 /// What a login is for. It stands in the URL of `login/start`, where a front end can append its `?redirect=`, and is sealed:
 /// no link of anybody else's makes a provider ask for anything (LS-7).
@@ -24,7 +33,7 @@ pub(super) struct StepUp {
     pub(super) provider: Option<String>,
 }
 
-/// What has to be known of a request.
+/// What is kept of a request for as long as the upstream has it.
 pub(super) struct Whence {
     site: usize,
     kind: Kind,
@@ -67,6 +76,35 @@ impl AuthCode {
             return self.step_up_url(&whence, demand);
         }
         Err(self.with_step_up(&whence, demand, refusal))
+    }
+
+    /// What the browser gets when an upstream answered 401. Where that asks for a login, in a way that can be understood
+    /// and met, it is one; everything else goes on as it came. So does what asks for no more than the login of a moment
+    /// ago did: one more would end here again.
+    ///
+    /// # Errors
+    /// `insufficient_user_authentication`, for whatever cannot be redirected.
+    pub(super) fn unauthorized(
+        &self,
+        response: Response<Body>,
+        (whence, stepped): (&Whence, Option<&Demand>),
+        rule: &PathRule,
+    ) -> Result<Response<Body>, Refusal> {
+        let Some(asked) = Demand::of_challenges(response.headers()) else { return Ok(response) };
+        let route = &self.config.name;
+        let Some(demand) = asked.and(&Demand::of(rule)) else {
+            debug!(%route, rule = rule.prefix, "the upstream asks for none of the acr_values of its path");
+            return Ok(response);
+        };
+        if stepped.is_some_and(|stepped| stepped.implies(&demand)) {
+            debug!(%route, rule = rule.prefix, "the upstream asks for what the login of a moment ago has brought");
+            return Ok(response);
+        }
+        if whence.kind == Kind::Navigation {
+            return redirect(StatusCode::FOUND, &self.step_up_url(whence, demand)?);
+        }
+        let refusal = Refusal::new(Reason::InsufficientUserAuthentication).because("the upstream says so");
+        Err(self.with_step_up(whence, demand, refusal))
     }
 
     /// Adds to a refusal how the login is begun that is missing, and to that of a fetch what it has to bring.
@@ -126,4 +164,38 @@ impl AuthCode {
             None => of_path,
         })
     }
+
+    /// `Set-Cookie` that says for a moment what the login of the session `id` has brought; `None` when it was a usual one.
+    pub(super) fn note_step_up(&self, ticket: &Ticket, id: SessionId, site: &Origin) -> Option<HeaderValue> {
+        let attempt = &ticket.attempt;
+        let max_age = attempt.max_age().map(|age| age.as_secs());
+        let demand = Demand { acr_values: attempt.acr_values().to_vec(), max_age };
+        if demand.is_empty() {
+            return None;
+        }
+        let cookie = CookieName::stepped(&self.config.name, site.scheme);
+        let plain = postcard::to_stdvec(&demand).ok()?;
+        let sealed = self.keys.seal(Purpose::StepUp, &context(&cookie, id), &plain).ok()?;
+        Some(cookie.set(&sealed, WINDOW))
+    }
+
+    /// What the login of `session` has brought, if that was a moment ago and one that was asked for more than usual.
+    pub(super) fn stepped(&self, call: &Call, session: &Session) -> Option<Demand> {
+        let age = call.now.since(session.created_at);
+        if age >= WINDOW {
+            return None;
+        }
+        let site = self.config.public_urls.get(call.site)?;
+        let cookie = CookieName::stepped(&self.config.name, site.scheme);
+        let sealed = CookieJar::new(&call.head.headers).value(&cookie)?;
+        let plain = self.keys.open(Purpose::StepUp, &context(&cookie, session.id), sealed).ok()?;
+        let demand: Demand = postcard::from_bytes(&plain).ok()?;
+        let window = demand.max_age.map_or(WINDOW, |max_age| Duration::from_secs(max_age).clamp(SHORTEST, WINDOW));
+        (age < window).then_some(demand)
+    }
+}
+
+/// Binds the note to its session.
+fn context(cookie: &CookieName, id: SessionId) -> String {
+    format!("{} {}", cookie.as_str(), id.hex())
 }

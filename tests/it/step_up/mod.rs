@@ -1,6 +1,7 @@
-//! Step-up authentication: a path asks for a stronger or more recent login than there was.
+//! Step-up authentication: a path, or the upstream behind it, asks for a stronger or more recent login than there was.
 
 mod rules;
+mod upstream;
 mod ways;
 
 use url::Url;
