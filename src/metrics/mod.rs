@@ -3,6 +3,8 @@
 mod families;
 mod family;
 mod handle;
+#[cfg(test)]
+mod shipped;
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
@@ -216,7 +218,7 @@ mod tests {
     }
 
     /// Touches every family, so that a malformed constant fails here and not in production.
-    fn touch_all(metrics: &Metrics) {
+    pub(super) fn touch_all(metrics: &Metrics) {
         let now = Timestamp::from_unix(1_700_000_000);
         metrics.config_reload("success", now);
         let route = metrics.route("web");

@@ -10,6 +10,7 @@
 #![expect(unreachable_pub, reason = "nothing in a test binary is reachable from outside")]
 
 mod account;
+mod alerts;
 mod architecture;
 mod bearer;
 mod by_hand;
