@@ -228,6 +228,44 @@ async fn refresh_asks_the_provider_at_most_once_a_minute() {
     world.finish().await;
 }
 
+/// However a session is renewed, it is a page of ours that has it done: no link, no other site and no image.
+#[tokio::test]
+async fn x19_a_refresh_is_asked_for_by_post_and_from_where_pages_may_ask() {
+    let world = World::builder()
+        .config(|toml| toml.set("routes.web", "allowed_origins", "[\"https://front.app.test\"]"))
+        .start()
+        .await;
+    world.browser.login("alice").await;
+    world.clock.shift(301);
+    for get in [
+        world.browser.get("/refresh"),
+        world.browser.navigate("/refresh"),
+        world.browser.click("https://evil.test/", "/refresh"),
+        world.browser.get("/refresh").without_metadata(),
+    ] {
+        let answer = get.stay().await;
+        assert!(matches!(answer.status.as_u16(), 403 | 405), "{}", answer.describe());
+        assert!(answer.header("location").is_none(), "{}", answer.describe());
+    }
+    world.browser.get("/refresh").await.is(405).has("allow", "POST");
+    // Neither Origin nor Fetch Metadata; then each of them with a stranger's word.
+    world.browser.post("/refresh").like_a_program().await.refused(403, "cross_site");
+    world
+        .browser
+        .post("/refresh")
+        .like_a_program()
+        .header("origin", "null")
+        .await
+        .refused(403, "cross_site");
+    for from in ["https://evil.test/", "https://wiki.app.test/"] {
+        world.browser.fetch_from(from, Method::POST, "/refresh").await.refused(403, "cross_site");
+    }
+    assert_eq!(refreshes(&world), 0);
+    world.browser.fetch_from("https://front.app.test/", Method::POST, "/refresh").await.is(204);
+    assert_eq!(refreshes(&world), 1);
+    world.finish().await;
+}
+
 #[tokio::test]
 async fn px_17_a_refresh_token_that_is_not_rotated_stays() {
     let world = World::builder().provider(|options| options.rotate_refresh_tokens = false).start().await;
@@ -255,7 +293,7 @@ async fn without_a_refresh_token_the_session_outlives_its_access_token() {
 }
 
 #[tokio::test]
-async fn t19_a_token_that_is_over_at_once_does_not_make_every_request_a_refresh() {
+async fn t19_x18_a_token_that_is_over_at_once_does_not_make_every_request_a_refresh() {
     let world = World::start().await;
     world.provider.mutate(Mutation::always(Endpoint::Token, Kind::JsonSet("expires_in", json!(0))));
     world.browser.login("alice").await;

@@ -1,12 +1,15 @@
 //! Several of everything: routes on one host, public URLs of one route, and providers to choose from (spec 3 and 4.1;
-//! CB-6, C08, C09).
+//! CB-6, C08, C09); providers that change.
+
+use std::future::IntoFuture as _;
+use std::time::Duration;
 
 use http::Method;
-use vestibule::demo::provider::{Client, DemoProvider, Endpoint, Options};
+use vestibule::demo::provider::{Client, DemoProvider, Endpoint, Options, Secret};
 
 use crate::world::answer::{Answer, parameter};
 use crate::world::browser::Browser;
-use crate::world::{Edit, World};
+use crate::world::{Edit, World, eventually};
 
 /// A second provider in `world`, at which the same client is registered with these redirect URIs.
 async fn second_provider(world: &World, redirect_uris: &[&str]) -> DemoProvider {
@@ -141,6 +144,69 @@ async fn a_session_ends_when_its_provider_leaves_the_route_and_others_do_not() {
     one.get("/api/me").await.is(200);
     other.get("/api/me").await.is(200);
     assert_eq!(world.edit(|toml| toml.set("routes.web", "providers", "[\"corp\"]")).await, Edit::Served);
+    one.get("/api/me").await.is(200);
+    other.get("/api/me").await.refused(401, "login_required");
+    world.finish().await;
+}
+
+/// How often a provider was asked to refresh.
+fn refreshes(provider: &DemoProvider) -> usize {
+    let journal = provider.journal();
+    journal.iter().filter(|seen| seen.parameter("grant_type") == Some("refresh_token")).count()
+}
+
+/// The provider's name stays, and behind it is another issuer: the refresh on its way is the old one's affair.
+#[tokio::test]
+async fn x17_a_reload_that_replaces_the_provider_during_a_refresh_mixes_nothing() {
+    let world = World::start().await;
+    let partners = second_provider(&world, &["https://app.test/login/end"]).await;
+    let before = std::fs::read_to_string(world.dir().join("vestibule.toml")).unwrap();
+    world.browser.login("alice").await;
+    world.clock.shift(301);
+    world.provider.delay(Endpoint::Token, Duration::from_millis(2500));
+    let waiting = tokio::spawn(world.browser.copy().get("/api/me").into_future());
+    eventually("the refresh", || refreshes(&world.provider) == 1).await;
+    let issuer = partners.issuer().to_owned();
+    let edit = world.edit(|toml| {
+        toml.text("providers.corp", "issuer", &issuer).text(
+            "providers.corp",
+            "client_secret",
+            "a secret of the second provider's own",
+        )
+    });
+    assert_eq!(edit.await, Edit::Served, "{}", world.log());
+    assert!(!waiting.is_finished(), "the reload came too late");
+    // Whoever asks from now on is nobody; the first one has begun under the old configuration and ends under it.
+    world.browser.get("/api/me").await.refused(401, "login_required");
+    assert_eq!(world.upstream.count(), 0);
+    waiting.await.unwrap().is(200);
+    let issued = world.provider.issued();
+    let (_, newest) = issued.iter().rfind(|(kind, _)| *kind == Secret::AccessToken).unwrap();
+    assert_eq!(world.upstream.last().header("authorization"), Some(format!("Bearer {newest}").as_str()));
+    world.browser.get("/api/me").await.refused(401, "login_required");
+    assert_eq!((partners.count(Endpoint::Token), partners.count(Endpoint::Revocation)), (0, 0));
+    // Put back, it goes on with what the old one's refresh brought.
+    assert_eq!(world.write(&before).await, Edit::Served);
+    world.browser.get("/api/me").await.is(200);
+    world.clock.shift(301);
+    world.browser.get("/api/me").await.is(200);
+    assert_eq!((refreshes(&world.provider), world.provider.reuses()), (2, 0));
+    assert_eq!(partners.count(Endpoint::Token), 0);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn bc_6_o25_somebody_of_the_same_name_at_another_provider_stays_logged_in() {
+    let (world, partners) = two_providers().await;
+    let [one, other] = [world.new_browser(), world.new_browser()];
+    one.navigate("/login/start?provider=corp&login_hint=alice").await.is(200);
+    other.navigate("/login/start?provider=partners&login_hint=alice").await.is(200);
+    let subject = |browser: &Browser| browser.get("/claims").into_future();
+    assert_eq!(subject(&one).await.json()["sub"], subject(&other).await.json()["sub"]);
+    let token = partners.logout_token(("alice-0001", None, "web"), &[]).unwrap();
+    let form = "application/x-www-form-urlencoded";
+    let told = world.new_browser().post("/logout/backchannel").header("content-type", form).like_a_program();
+    told.body(format!("logout_token={token}")).await.is(200);
     one.get("/api/me").await.is(200);
     other.get("/api/me").await.refused(401, "login_required");
     world.finish().await;
