@@ -6,7 +6,7 @@
 
 mod table;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -20,7 +20,9 @@ use crate::metrics::{Metrics, Names};
 use crate::mode::auth_code::{AuthCode, Departures, Limits, Logins, Shared};
 use crate::mode::{Bearer, Route, Rule};
 use crate::provider::{Client, Clocks, Issuer, Provider, Surroundings, Verifier};
-use crate::session::{Destination, EndHook, FileOptions, Memory, Party, Refresher, Sessions, Streams};
+use crate::session::{
+    Destination, EndHook, FileOptions, Memory, News, Party, RedisOptions, Refresher, Sessions, Streams,
+};
 use crate::time::Clock;
 use crate::web::KeyRing;
 
@@ -74,7 +76,17 @@ impl Lasting {
                 let options = FileOptions { path: path.clone(), capacity, keys: Arc::clone(&own_keys) };
                 Sessions::in_file(options, vec![hook], Arc::clone(&metrics))
             }
+            config::Store::Redis(server) => {
+                let options = RedisOptions { server: Arc::clone(server), capacity, keys: Arc::clone(&own_keys) };
+                Sessions::in_redis(options, vec![hook], Arc::clone(&metrics))
+            }
         });
+        let hears = Arc::clone(&streams);
+        sessions.tell_news(Arc::new(move |news| match news {
+            News::Ended(session) => hears.cut(session),
+            News::Changed(_) => {}
+            News::Unknown => hears.look_again(),
+        }));
         let refresher = Refresher::new(Arc::clone(&sessions), tasks.clone(), Arc::clone(&metrics), clock.clone());
         let shared = Shared {
             sessions,
@@ -94,11 +106,15 @@ impl Lasting {
     pub fn destination(&self, before: &config::Sessions, snapshot: &Snapshot) -> Option<Destination> {
         let after = &snapshot.config.sessions;
         let capacity = after.max_sessions;
-        (before.store != after.store).then(|| match &after.store {
+        (!before.store.is_same_place(&after.store)).then(|| match &after.store {
             config::Store::Memory => Destination::Memory(capacity),
             config::Store::File(path) => {
                 let keys = Arc::clone(&snapshot.keys);
                 Destination::File(FileOptions { path: path.clone(), capacity, keys })
+            }
+            config::Store::Redis(server) => {
+                let (server, keys) = (Arc::clone(server), Arc::clone(&snapshot.keys));
+                Destination::Redis(RedisOptions { server, capacity, keys })
             }
         })
     }
@@ -107,23 +123,12 @@ impl Lasting {
     pub fn adopt(&self, snapshot: &Snapshot) {
         let Shared { sessions, streams, .. } = &self.shared;
         sessions.adopt(Arc::clone(&snapshot.keys), snapshot.config.sessions.max_sessions);
-        sessions.serve(parties(&snapshot.config), self.clock.now());
+        if let config::Store::Redis(server) = &snapshot.config.sessions.store {
+            sessions.reach(server);
+        }
+        sessions.serve(snapshot.parties.keys().cloned().collect(), self.clock.now());
         streams.cut_unserved(sessions);
     }
-}
-
-/// Whom sessions can belong to.
-fn parties(config: &Config) -> BTreeSet<Party> {
-    let mut parties = BTreeSet::new();
-    for route in config.routes.values() {
-        let Mode::AuthCode(mode) = &route.mode else { continue };
-        parties.extend(mode.clients.iter().map(|client| Party {
-            route: route.name.clone(),
-            issuer: client.provider.issuer.clone(),
-            client_id: client.client_id.clone(),
-        }));
-    }
-    parties
 }
 
 /// The pointer that a reload swaps: a request loads it once.
@@ -160,6 +165,8 @@ pub struct Snapshot {
     verdicts: HashMap<config::Name, Table>,
     /// What seals for these routes.
     keys: Arc<KeyRing>,
+    /// Whom sessions can belong to, and the client of each.
+    parties: BTreeMap<Party, Client>,
     providers: Vec<Arc<Provider>>,
     upstreams: Vec<Arc<Upstream>>,
 }
@@ -173,7 +180,14 @@ impl Snapshot {
         if previous.is_some() {
             refuse_a_vanished_key(&config.sessions)?;
         }
-        let mut parts = Parts { previous, lasting, config: &config, providers: Vec::new(), upstreams: Vec::new() };
+        let mut parts = Parts {
+            previous,
+            lasting,
+            config: &config,
+            providers: Vec::new(),
+            upstreams: Vec::new(),
+            parties: BTreeMap::new(),
+        };
         for provider in config.providers.values() {
             parts.provider(provider);
         }
@@ -193,10 +207,10 @@ impl Snapshot {
             }
             routes.entry(route.listen.clone()).or_default().push(running);
         }
-        let Parts { providers, upstreams, .. } = parts;
+        let Parts { providers, upstreams, parties, .. } = parts;
         let metrics = &lasting.metrics;
         let tables = routes.into_iter().map(|(listen, routes)| (listen, Table::new(routes, metrics))).collect();
-        Ok(Self { tables, verdicts, keys, providers, upstreams, config })
+        Ok(Self { tables, verdicts, keys, parties, providers, upstreams, config })
     }
 
     /// The listeners that this configuration needs for its routes.
@@ -249,6 +263,7 @@ struct Parts<'a> {
     config: &'a Config,
     providers: Vec<Arc<Provider>>,
     upstreams: Vec<Arc<Upstream>>,
+    parties: BTreeMap<Party, Client>,
 }
 
 impl Parts<'_> {
@@ -309,7 +324,12 @@ impl Parts<'_> {
         rules: Vec<Rule>,
         keys: &Arc<KeyRing>,
     ) -> Arc<AuthCode> {
-        let clients = mode.clients.iter().map(|client| self.client(client)).collect();
+        let clients: Vec<Client> = mode.clients.iter().map(|client| self.client(client)).collect();
+        self.parties.extend(clients.iter().map(|client| {
+            let (issuer, client_id) =
+                (client.registration.provider.issuer.clone(), client.registration.client_id.clone());
+            (Party { route: config.name.clone(), issuer, client_id }, client.clone())
+        }));
         let limits =
             Limits { idle_timeout: self.config.sessions.idle_timeout, max_lifetime: self.config.sessions.max_lifetime };
         let (parts, limits) = ((Arc::clone(config), mode.clone()), (limits, Arc::clone(keys)));

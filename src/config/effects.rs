@@ -137,6 +137,10 @@ impl Effects {
     fn sessions(&mut self, before: &Sessions, after: &Sessions) {
         if before.store != after.store {
             let text = match &after.store {
+                Store::Redis(_) if before.store.is_same_place(&after.store) => {
+                    "connects anew; sessions stay where they are"
+                }
+                Store::Redis(_) => "sessions move there, beside those that it holds already, and nobody is logged out",
                 Store::Memory => "sessions move into the process, and from then on end with it",
                 Store::File(_) => "sessions move there, and nobody is logged out; the file they leave is emptied",
             };

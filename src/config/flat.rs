@@ -14,7 +14,7 @@ use super::report::join;
 use super::schema::{Key, Keys, Kind, Need, ROOT};
 use super::section::Context;
 use super::walk::looks_like;
-use super::{Secret, later, measure, secret};
+use super::{Secret, measure, secret};
 
 /// What one key says.
 pub(super) struct Setting {
@@ -77,7 +77,7 @@ impl Flat<'_> {
             let path = join(path, key.name);
             match (table.and_then(|table| table.get(key.name)), key.need, &key.kind) {
                 (Some(value), ..) => self.value(&key.kind, value.get_ref(), (&path, &place), true),
-                _ if later::key(&place) || is_inherited(key, &place) => {}
+                _ if is_inherited(key, &place) => {}
                 (None, _, Kind::Table(inner)) if place != "sessions.store" => self.table(inner, None, (&path, &place)),
                 (None, Need::Default(text), kind) => {
                     if let Ok(value) = DeValue::parse(text) {

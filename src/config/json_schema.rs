@@ -3,7 +3,6 @@
 use serde_json::{Map, Value, json};
 
 use super::keys::SECRET;
-use super::later;
 use super::schema::{Key, Keys, Kind, Need, ROOT};
 
 /// Names that an operator chooses, as [`Name::parse`](super::Name::parse) has them.
@@ -29,9 +28,6 @@ fn table(keys: Keys, place: &str) -> Value {
     let mut required = Vec::new();
     for key in keys.iter().copied().flatten() {
         let place = if place.is_empty() { key.name.to_owned() } else { format!("{place}.{}", key.name) };
-        if later::key(&place) {
-            continue;
-        }
         if matches!(key.need, Need::Required(_)) {
             required.push(key.name);
         }
@@ -80,14 +76,8 @@ fn kind(of: &Kind, place: &str) -> Value {
         Kind::Map(inner) => json!({ "type": "object", "additionalProperties": kind(inner, &format!("{place}.*")) }),
         Kind::Table(keys) => table(keys, place),
         Kind::Either(kinds) => {
-            let offered = kinds.iter().map(|inner| kind(inner, place)).filter(|inner| {
-                // A table whose keys are all for later offers nothing.
-                inner.get("properties").and_then(Value::as_object).is_none_or(|properties| !properties.is_empty())
-            });
-            match offered.collect::<Vec<_>>().as_slice() {
-                [single] => single.clone(),
-                several => json!({ "anyOf": several }),
-            }
+            let offered: Vec<Value> = kinds.iter().map(|inner| kind(inner, place)).collect();
+            json!({ "anyOf": offered })
         }
     }
 }

@@ -97,7 +97,8 @@ const SESSIONS: &[Key] = &[
         Either(&[Choice(&["memory"]), Table(&[STORE])]),
         Default("\"memory\""),
         "Where sessions live. \"memory\" ends with the process; { file = \"/var/lib/vestibule/sessions.redb\" } survives \
-         a restart and a crash.",
+         a restart and a crash; { redis = { file = \"/etc/vestibule/redis.url\" } } is for several processes that share all \
+         sessions.",
     ),
     key(
         "keys",
@@ -105,7 +106,8 @@ const SESSIONS: &[Key] = &[
         Optional("[{ file = \"/etc/vestibule/session.key\" }]"),
         "Keys of at least 32 bytes for everything that is sealed: the first seals, all open, so put a new one first and \
          drop the old one after max_lifetime. Absent: session.key beside the store file, which is made when it is not there; \
-         with sessions in memory, a key for this process, and a restart ends every session.",
+         with sessions in memory, a key for this process, and a restart ends every session. With redis they are required: all \
+         processes need the same.",
     ),
     key(
         "idle_timeout",
@@ -130,7 +132,33 @@ const STORE: &[Key] = &[
         Optional("\"/var/lib/vestibule/sessions.redb\""),
         "A database file, for one process. It is made when it is not there, and so is its directory.",
     ),
-    key("redis", Secret, Optional("\"redis://127.0.0.1\""), "A Redis or Valkey server, for several processes."),
+    key(
+        "redis",
+        Secret,
+        Optional("\"redis://127.0.0.1:6379/0\""),
+        "A Redis (6.2 or later) or Valkey server, for several processes: `redis://user:password@host:6379/0`, `rediss://` for \
+         TLS, `redis+unix:///run/redis/redis.sock`, or `redis+sentinel://a:26379,b:26379/mymaster/0`. With a password in \
+         it, it belongs into a file.",
+    ),
+    key(
+        "prefix",
+        Text,
+        Optional("\"vestibule\""),
+        "What the names of all keys in Redis begin with, before a colon. \"vestibule\" when it is absent.",
+    ),
+    key(
+        "ca_file",
+        Text,
+        Optional("\"/etc/vestibule/redis-ca.pem\""),
+        "PEM of the certificate authorities that Redis is believed by, instead of the system's.",
+    ),
+    key("sentinel_user", Text, Optional("\"sentinel\""), "The ACL user at the Sentinels, when they have users."),
+    key(
+        "sentinel_password",
+        Secret,
+        Optional("{ file = \"/etc/vestibule/sentinel.secret\" }"),
+        "The password for the Sentinels, when they ask for one.",
+    ),
 ];
 
 const LOG: &[Key] = &[

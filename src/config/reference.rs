@@ -2,7 +2,6 @@
 
 use std::fmt::Write;
 
-use super::later;
 use super::schema::{Key, Keys, Kind, Need, ROOT};
 
 const HEAD: &str = "\
@@ -25,7 +24,7 @@ const WIDTH: usize = 118;
 #[must_use]
 pub fn reference() -> String {
     let mut reference = Reference { text: HEAD.to_owned(), told: Vec::new() };
-    reference.table(ROOT, "", "");
+    reference.table(ROOT, "");
     reference.text
 }
 
@@ -36,8 +35,7 @@ struct Reference {
 }
 
 impl Reference {
-    fn table(&mut self, keys: Keys, path: &str, place: &str) {
-        let offered = |key: &&Key| !later::key(&join(place, key.name));
+    fn table(&mut self, keys: Keys, path: &str) {
         for group in keys {
             if let Some(first) = group.first() {
                 if self.told.contains(&first.doc) {
@@ -46,25 +44,22 @@ impl Reference {
                 }
                 self.told.push(first.doc);
             }
-            group.iter().filter(offered).filter(|key| !is_table(key)).for_each(|key| self.key(key));
+            group.iter().filter(|key| !is_table(key)).for_each(|key| self.key(key));
         }
         // Tables come last: in TOML what follows a header belongs to it.
-        for key in keys.iter().copied().flatten().filter(offered).filter(|key| is_table(key)) {
+        for key in keys.iter().copied().flatten().filter(|key| is_table(key)) {
             let example = match key.need {
                 Need::Required(name) | Need::Optional(name) | Need::Usual(name) | Need::Default(name) => name,
             };
-            let (inner, path, place) = match key.kind {
-                Kind::Table(inner) => (inner, join(path, key.name), join(place, key.name)),
-                Kind::Map(Kind::Table(inner)) => {
-                    let place = join(&join(place, key.name), "*");
-                    (*inner, join(&join(path, key.name), example), place)
-                }
+            let (inner, path) = match key.kind {
+                Kind::Table(inner) => (inner, join(path, key.name)),
+                Kind::Map(Kind::Table(inner)) => (*inner, join(&join(path, key.name), example)),
                 _ => continue,
             };
             self.text.push('\n');
             self.comment(key.doc);
             self.line(&format!("[{path}]"));
-            self.table(inner, &path, &place);
+            self.table(inner, &path);
         }
     }
 
@@ -76,6 +71,15 @@ impl Reference {
                 self.line(&format!("{} = {value}", key.name))
             }
             Need::Optional(value) => self.line(&format!("# {} = {value}", key.name)),
+        }
+        let Kind::Either(kinds) = key.kind else { return };
+        // What may stand in an inline table.
+        for inner in kinds.iter().filter_map(|kind| if let Kind::Table(keys) = kind { Some(*keys) } else { None }) {
+            for key in inner.iter().copied().flatten() {
+                let (Need::Required(value) | Need::Default(value) | Need::Usual(value) | Need::Optional(value)) =
+                    key.need;
+                self.comment(&format!("{{ {} = {value} }}: {}", key.name, key.doc));
+            }
         }
     }
 

@@ -94,6 +94,11 @@ pub(super) struct Wrong {
 }
 
 impl Wrong {
+    /// The sentence.
+    pub(super) fn message(&self) -> &str {
+        &self.message
+    }
+
     /// `message` is one sentence without a full stop.
     pub(super) fn new(message: impl Into<String>) -> Self {
         Self { message: message.into(), label: None, hint: None, also: None, absence: false }

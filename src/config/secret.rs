@@ -82,6 +82,16 @@ impl Section<'_> {
             .map(|secrets| secrets.and_then(|secrets| secrets.into_iter().next()))
     }
 
+    /// A URL that may hold a password; `Some(None)` when it is absent.
+    pub(super) fn secret_url(&self, name: &str) -> Option<Option<Secret>> {
+        let plain = self.value(name, |value, _| value.as_str().filter(|url| !url.contains('@')).map(str::to_owned));
+        match plain {
+            // Without a password it is none, and may stand anywhere.
+            Some(url) if !url.is_empty() => Some(Some(Secret::new(url))),
+            Some(_) | None => self.secret(name),
+        }
+    }
+
     /// Secrets that serve as keys for sealing; none when they are absent.
     pub(super) fn sealing_keys(&self, name: &str) -> Option<Vec<Secret>> {
         let keys = self.optional(name, |section, name| {

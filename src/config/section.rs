@@ -231,7 +231,15 @@ impl<'a> Section<'a> {
 
     /// The table `name`; all defaults when it was not written.
     pub(super) fn table(&self, name: &str) -> Option<Self> {
-        let schema::Kind::Table(keys) = schema::key(self.keys, name)?.kind else { return None };
+        let keys = match schema::key(self.keys, name)?.kind {
+            schema::Kind::Table(keys) => keys,
+            // One that may be something else as well.
+            schema::Kind::Either(kinds) => kinds.iter().find_map(|kind| match kind {
+                schema::Kind::Table(keys) => Some(*keys),
+                _ => None,
+            })?,
+            _ => return None,
+        };
         let table = match self.written(name) {
             None => None,
             Some(value) => Some(value.get_ref().as_table()?),

@@ -1,13 +1,12 @@
 //! `[sessions]`: where sessions live, what seals them, and how long they last.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use toml::de::DeValue;
-
-use super::Secret;
 use super::report::Wrong;
 use super::section::Section;
+use super::{Redis, Secret};
 
 /// `[sessions]`.
 #[derive(Debug, PartialEq, Eq)]
@@ -34,6 +33,19 @@ pub enum Store {
     Memory,
     /// In a database file at this path, which one process at a time has open.
     File(PathBuf),
+    /// In a Redis or Valkey server, which several processes share.
+    Redis(Arc<Redis>),
+}
+
+impl Store {
+    /// Whether `other` has the same sessions, so that none has to move.
+    #[must_use]
+    pub fn is_same_place(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Redis(one), Self::Redis(other)) => one.is_same_place(other),
+            (one, other) => one == other,
+        }
+    }
 }
 
 /// The key file that stands beside a store file when `keys` is absent.
@@ -46,6 +58,13 @@ impl Sessions {
             Some(Store::File(path)) if !section.has("keys") => key_beside(section, path),
             Some(_) | None => section.sealing_keys("keys").map(|keys| (keys, None)),
         };
+        if let (Some(Store::Redis(_)), false) = (&store, section.has("keys")) {
+            let wrong = Wrong::new("sessions in Redis need `keys`: every process must have the same");
+            let hint =
+                "`(umask 077; openssl rand -base64 48 > session.key)`, then `keys = [{ file = \"session.key\" }]`";
+            section.cx.error(&section.at("keys"), wrong.hint(hint));
+            return None;
+        }
         if !section.has("keys") && store == Some(Store::Memory) {
             let wrong =
                 Wrong::new("there are no session keys, so one is made for this process: a restart logs everybody out");
@@ -78,25 +97,41 @@ impl Sessions {
 }
 
 fn store(section: &Section<'_>) -> Option<Store> {
-    section.value("store", |value, at| {
-        let table = match value {
-            DeValue::Table(table) => table,
-            memory => return (memory.as_str()? == "memory").then_some(Store::Memory),
-        };
-        let Some(file) = table.get("file") else {
-            // What else stands there, the walk has refused.
-            if table.is_empty() {
-                let wrong = Wrong::new("this names no store");
-                section.cx.error(at, wrong.hint("write `{ file = \"/var/lib/vestibule/sessions.redb\" }`"));
-            }
-            return None;
-        };
-        let path = file.get_ref().as_str()?;
-        if path.is_empty() || path.ends_with('/') || path.contains('\0') {
-            section.cx.error(at, Wrong::new("this is no path of a file"));
-            return None;
+    if section.value("store", |value, _| Some(value.as_str().is_some()))? {
+        return section.choice("store", |name| (name == "memory").then_some(Store::Memory));
+    }
+    let store = section.table("store")?;
+    match (store.has("file"), store.has("redis")) {
+        (true, false) => file(&store),
+        (false, true) => Redis::resolve(&store).map(|redis| Store::Redis(Arc::new(redis))),
+        (false, false) => {
+            let wrong = Wrong::new("this names no store");
+            section
+                .cx
+                .error(store.header(), wrong.hint("write `{ file = \"/var/lib/vestibule/sessions.redb\" }`"));
+            None
         }
-        Some(Store::File(section.cx.place(Path::new(path))))
+        (true, true) => {
+            let wrong = Wrong::new("sessions live in a file or in Redis, not in both");
+            section.cx.error(store.header(), wrong.hint("keep one of `file` and `redis`"));
+            None
+        }
+    }
+}
+
+fn file(store: &Section<'_>) -> Option<Store> {
+    for name in ["prefix", "ca_file", "sentinel_user", "sentinel_password"]
+        .into_iter()
+        .filter(|name| store.has(name))
+    {
+        let wrong = Wrong::new(format!("`{name}` is for sessions in Redis"));
+        store.cx.error(&store.at(name), wrong.hint("leave it out"));
+    }
+    store.parse("file", |path| {
+        if path.is_empty() || path.ends_with('/') || path.contains('\0') {
+            return Err(Wrong::new("this is no path of a file"));
+        }
+        Ok(Store::File(store.cx.place(Path::new(path))))
     })
 }
 

@@ -10,7 +10,6 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::keys::SECRET;
-use super::later;
 use super::report::{At, Problem, Severity, Wrong, join, nearest, quote};
 use super::schema::{self, Key, Keys, Kind, Need, ROOT};
 use super::{mask, schema::one_of};
@@ -55,10 +54,6 @@ impl Walk {
             let inner = here.child(name.get_ref(), name.get_ref(), name.span());
             match schema::key(keys, name.get_ref()) {
                 None => self.unknown(keys, name, value, &inner),
-                Some(key) if later::key(&inner.place) => {
-                    self.hide_if(key.kind.holds_secret(), value);
-                    self.error(&inner.at, later_version(&format!("`{}`", key.name)));
-                }
                 Some(key) => self.value(&key.kind, value, &inner),
             }
         }
@@ -204,12 +199,6 @@ impl Walk {
     fn error(&mut self, at: &At, wrong: Wrong) {
         self.problems.push(Problem::new(Severity::Error, at.clone(), wrong));
     }
-}
-
-/// That `what` has to wait.
-fn later_version(what: &str) -> Wrong {
-    Wrong::new(format!("{what} is not part of this version yet"))
-        .hint("leave it out: nothing in this file is ever silently ignored")
 }
 
 /// Whether `value` has the TOML type of `kind`.

@@ -133,7 +133,7 @@ impl House {
         let Some(missing) = &loaded.config.sessions.missing_key else { return Ok(loaded) };
         let before = self.current.load();
         let beside = |store: &config::Store| match store {
-            config::Store::Memory => None,
+            config::Store::Memory | config::Store::Redis(_) => None,
             config::Store::File(path) => path.parent().map(Path::to_owned),
         };
         // One that is in use and gone is not made anew: that would lock out every session.

@@ -22,6 +22,12 @@ impl Handle {
         crate::web::token().map(Self)
     }
 
+    /// One that was sealed by us; `None` when it cannot be.
+    #[must_use]
+    pub fn from_sealed(text: String) -> Option<Self> {
+        SessionId::of_cookie(text.as_bytes()).map(|_| Self(text))
+    }
+
     /// The cookie value.
     #[must_use]
     pub fn expose(&self) -> &str {

@@ -3,15 +3,20 @@
 //! A session is immutable; a change is a new version that replaces the old one by compare-and-swap, so that two
 //! writers cannot lose each other's tokens. The browser holds a random handle, the store knows only its hash.
 
+mod board;
+mod cache;
 mod file;
 mod handle;
 mod index;
+mod leasing;
 mod memory;
 mod moving;
 mod operator;
 mod place;
 mod record;
+mod redis;
 mod refresh;
+mod renewal;
 mod served;
 mod sessions;
 mod shards;
@@ -29,6 +34,7 @@ pub use memory::Memory;
 pub use moving::{Destination, Left, Move};
 pub use operator::{Filter, Page};
 pub use place::make_key;
+pub use redis::RedisOptions;
 pub use refresh::{Cause, Freshness, Refresher};
 pub use served::Party;
 pub use sessions::Sessions;
@@ -112,9 +118,45 @@ pub enum Swap {
     Done(Arc<Session>),
     /// Another version came first; here it is.
     Stale(Arc<Session>),
+    /// Another holder of the lease has sent the same refresh token since, and what the provider says to them counts.
+    Fenced,
     /// The session has ended; nothing brings it back.
     Gone,
 }
+
+/// What the store says when a refresh is to begin.
+#[derive(Debug)]
+pub enum Begin {
+    /// Go on: nobody else does it, here or in another process.
+    Begun(Lease),
+    /// Another process is at it, or has done it meanwhile.
+    Elsewhere,
+    /// The session has ended.
+    Gone,
+}
+
+/// The right to send a session's refresh token, until its outcome is known.
+#[derive(Debug)]
+pub struct Lease {
+    /// Whether the token may have been sent before.
+    pub journal: Journal,
+    /// Where it has to be renewed.
+    redis: Option<redis::RedisLease>,
+}
+
+/// What another process has done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum News {
+    /// It has ended this session.
+    Ended(SessionId),
+    /// It has put a new version in place.
+    Changed(SessionId),
+    /// Nobody knows: the connection was lost for a while.
+    Unknown,
+}
+
+/// Called with the news of other processes, many times a second at most; it must not wait.
+pub type NewsHook = Arc<dyn Fn(News) + Send + Sync>;
 
 /// What the journal of refreshes says when one begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -15,6 +15,7 @@ use tokio::sync::OwnedMutexGuard;
 use tracing::{info, warn};
 
 use crate::session::file::{File, FileOptions};
+use crate::session::redis::{Redis, RedisOptions};
 use crate::session::sessions::Store;
 use crate::session::{Error, Found, Memory, SessionId, Sessions, State, Touch};
 use crate::time::Timestamp;
@@ -32,6 +33,8 @@ pub enum Destination {
     Memory(usize),
     /// A file that holds no sessions of its own.
     File(FileOptions),
+    /// A server, which may have sessions of other processes.
+    Redis(RedisOptions),
 }
 
 impl fmt::Display for Destination {
@@ -39,6 +42,7 @@ impl fmt::Display for Destination {
         match self {
             Self::Memory(_) => formatter.write_str("memory"),
             Self::File(options) => write!(formatter, "{}", options.path.display()),
+            Self::Redis(options) => write!(formatter, "{}", options.server),
         }
     }
 }
@@ -121,10 +125,14 @@ impl Sessions {
             Destination::File(options) => {
                 Store::File(File::open(options, self.hooks.clone(), Arc::clone(&self.metrics)))
             }
+            Destination::Redis(options) => {
+                Store::Redis(Redis::open(options, self.hooks.clone(), Arc::clone(&self.metrics)))
+            }
         });
         let opened = match &*to {
             Store::Memory(_) => Ok(0),
             Store::File(file) => file.opened().await,
+            Store::Redis(redis) => redis.opened().await,
         };
         let why = match opened {
             Ok(0) => None,
@@ -215,8 +223,8 @@ impl Sessions {
 
     /// Gives a move up: everything stays as it was.
     pub async fn abandon_move(&self, moving: Move) {
-        if moving.to.leave().await.is_err() {
-            warn!(path = moving.place, "what was copied there already stays behind: remove the file");
+        if moving.to.give_up().await.is_err() {
+            warn!(path = moving.place, "what was copied there already stays behind: remove it");
         }
         self.notes.note(false);
         self.show(&moving.to);
@@ -244,7 +252,8 @@ impl Sessions {
 impl Store {
     async fn settled(&self) -> Result<(), Error> {
         match self {
-            Self::Memory(_) => Ok(()),
+            // What Redis has not answered may still be done; the notes are carried over once more in that case.
+            Self::Memory(_) | Self::Redis(_) => Ok(()),
             Self::File(file) => file.settled().await,
         }
     }
@@ -253,6 +262,7 @@ impl Store {
         match self {
             Self::Memory(memory) => Ok(memory.ids()),
             Self::File(file) => file.ids().await,
+            Self::Redis(redis) => redis.ids().await,
         }
     }
 
@@ -267,6 +277,7 @@ impl Store {
                 Ok(found)
             }
             Self::File(file) => file.fetch(ids).await,
+            Self::Redis(redis) => redis.fetch(ids).await,
         }
     }
 
@@ -274,6 +285,7 @@ impl Store {
         match self {
             Self::Memory(memory) => memory.put(ids, sessions),
             Self::File(file) => file.put(ids, sessions).await,
+            Self::Redis(redis) => redis.put(ids, sessions).await,
         }
     }
 
@@ -281,6 +293,15 @@ impl Store {
         match self {
             Self::Memory(_) => Ok(()),
             Self::File(file) => file.leave().await,
+            Self::Redis(redis) => redis.leave().await,
+        }
+    }
+
+    /// Takes out what was copied here.
+    async fn give_up(&self) -> Result<(), Error> {
+        match self {
+            Self::Memory(_) | Self::File(_) => self.leave().await,
+            Self::Redis(redis) => redis.give_up().await,
         }
     }
 
@@ -288,6 +309,7 @@ impl Store {
         match self {
             Self::Memory(_) => {}
             Self::File(file) => file.close().await,
+            Self::Redis(redis) => redis.close().await,
         }
     }
 }
@@ -314,6 +336,7 @@ async fn carry_uses(to: &Store, noted: Noted) {
         match to {
             Store::Memory(memory) => drop(memory.load(id, Touch::Use, Duration::MAX, at)),
             Store::File(file) => drop(file.load(id, Duration::MAX, Touch::Use, at).await),
+            Store::Redis(redis) => drop(redis.load(id, Duration::MAX, Touch::Use, at).await),
         }
     }
 }

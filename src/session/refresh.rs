@@ -9,31 +9,26 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
-use tracing::{error, info, warn};
 
 use crate::metrics::Metrics;
-use crate::provider::{self, Client};
-use crate::session::{EndKind, Journal, Selector, Session, SessionId, Sessions, Swap};
+use crate::provider::Client;
+use crate::session::renewal::Work;
+use crate::session::{Session, SessionId, Sessions};
 use crate::time::{Clock, Timestamp};
 
 /// An access token is renewed this long before its end, or in the last quarter of its life if that is shorter.
 const EARLY: Duration = Duration::from_secs(30);
 /// A token younger than this is used as it is, so that `expires_in: 0` cannot make every request a refresh.
 const MIN_AGE: Duration = Duration::from_secs(1);
-/// After a failure that does not end the session, the provider is left alone for this long.
+/// After a failure that does not end the session, the provider is left alone for this long; after each further one twice as
+/// long, up to the limit.
 const COOL_DOWN: Duration = Duration::from_secs(5);
+/// While the old token serves, nobody misses anything.
+const LONGEST_COOL_DOWN: Duration = Duration::from_secs(60);
 /// Longest wait for a refresh; the request to the provider itself ends earlier.
-const WAIT: Duration = Duration::from_secs(15);
+pub(super) const WAIT: Duration = Duration::from_secs(15);
 /// Longest wait for a refresh while the old token has life left: it serves when the provider dawdles.
 const GRACE: Duration = Duration::from_secs(1);
-/// How often, and after which pauses, a store that failed is asked again to keep what was refreshed.
-const KEEP_TRYING: [Duration; 5] = [
-    Duration::from_millis(100),
-    Duration::from_millis(500),
-    Duration::from_secs(2),
-    Duration::from_secs(5),
-    Duration::from_secs(10),
-];
 /// Above this many cool-downs, those that are over are thrown out before a new one is noted.
 const MAX_COOLING: usize = 10_000;
 
@@ -59,16 +54,25 @@ pub enum Cause {
     Timeout,
 }
 
+/// What came of a refresh.
 #[derive(Clone, Debug)]
-enum Outcome {
+pub(super) enum Outcome {
+    /// The session has a token with life left, by this refresh or another.
     Renewed(Arc<Session>),
+    /// The session has ended.
     Ended,
+    /// Nothing for now.
     Failed(Cause),
 }
 
 enum Flight {
     Running(watch::Receiver<Option<Outcome>>),
-    Cooling { until: Timestamp, cause: Cause },
+    /// It failed `times` times in a row.
+    Cooling {
+        until: Timestamp,
+        times: u32,
+        cause: Cause,
+    },
 }
 
 /// Refreshes in flight; outlives snapshots.
@@ -129,15 +133,23 @@ impl Refresher {
         client: &Client,
         now: Timestamp,
     ) -> Result<watch::Receiver<Option<Outcome>>, Cause> {
-        let id = session.id;
+        let (id, mut failed) = (session.id, 0);
         let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
         match flights.get(&id) {
             Some(Flight::Running(flight)) => {
                 self.metrics.refresh(client.registration.provider.name.as_str(), "shared");
                 return Ok(flight.clone());
             }
-            Some(Flight::Cooling { until, cause }) if now < *until => return Err(*cause),
-            Some(Flight::Cooling { .. }) | None => {}
+            Some(Flight::Cooling { until, cause, times }) => {
+                // Whoever has no token that serves does not wait for as long.
+                let alive = now < session.tokens.access_expires_at;
+                let until = if alive { *until } else { (*until).min(until.minus(cool_down(*times)).plus(COOL_DOWN)) };
+                if now < until {
+                    return Err(*cause);
+                }
+                failed = *times;
+            }
+            None => {}
         }
         if flights.len() > MAX_COOLING {
             flights.retain(|_, flight| !matches!(flight, Flight::Cooling { until, .. } if *until <= now));
@@ -151,7 +163,7 @@ impl Refresher {
             clock: self.clock.clone(),
         };
         let (flights, seen) = (Arc::clone(&self.flights), Arc::clone(session));
-        let strip = Strip { flights, id, land };
+        let strip = Strip { flights, id, failed, land };
         self.tasks.spawn(async move {
             let outcome = work.renew(seen).await;
             strip.land(outcome, work.clock.now());
@@ -164,6 +176,8 @@ impl Refresher {
 struct Strip {
     flights: Arc<Mutex<HashMap<SessionId, Flight>>>,
     id: SessionId,
+    /// How often it has failed before.
+    failed: u32,
     land: watch::Sender<Option<Outcome>>,
 }
 
@@ -171,7 +185,8 @@ impl Strip {
     fn land(self, outcome: Outcome, now: Timestamp) {
         if let Outcome::Failed(cause) = outcome {
             let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
-            flights.insert(self.id, Flight::Cooling { until: now.plus(COOL_DOWN), cause });
+            let times = self.failed.saturating_add(1);
+            flights.insert(self.id, Flight::Cooling { until: now.plus(cool_down(times)), times, cause });
         }
         self.land.send_replace(Some(outcome));
     }
@@ -186,91 +201,6 @@ impl Drop for Strip {
     }
 }
 
-/// Everything that one refresh needs after its request is gone.
-struct Work {
-    sessions: Arc<Sessions>,
-    metrics: Arc<Metrics>,
-    client: Client,
-    clock: Clock,
-}
-
-impl Work {
-    async fn renew(&self, seen: Arc<Session>) -> Outcome {
-        let now = self.clock.now();
-        // The request may carry an older version than the store: then somebody has renewed it meanwhile.
-        let current = match self.sessions.load(seen.id, Duration::MAX, super::Touch::Look, now).await {
-            Ok(Some(found)) => found.session,
-            Ok(None) => return Outcome::Ended,
-            Err(_) => return self.counted("error", Outcome::Failed(Cause::Unavailable)),
-        };
-        if current.version > seen.version && !is_due(&current, now) {
-            return self.counted("shared", Outcome::Renewed(current));
-        }
-        let Some(token) = current.tokens.refresh.clone() else { return Outcome::Failed(Cause::NoRefreshToken) };
-        let journal = match self.sessions.begin_refresh(&current).await {
-            Ok(Some(journal)) => journal,
-            Ok(None) => return Outcome::Ended,
-            Err(_) => return self.counted("error", Outcome::Failed(Cause::Unavailable)),
-        };
-        match self.client.refresh(&token, &current.claims, now).await {
-            Ok(renewal) => self.keep(Arc::new(current.renewed(renewal, self.clock.now()))).await,
-            Err(error) if error.ends_session() => self.give_up(&current, &error, journal).await,
-            Err(error) => {
-                warn!(session = %current.id, provider = %current.binding.provider, %error, "token refresh failed");
-                self.sessions.end_refresh(current.id);
-                let timeout = matches!(error, provider::Error::Timeout(_));
-                let (result, cause) = if timeout { ("timeout", Cause::Timeout) } else { ("error", Cause::Unavailable) };
-                self.counted(result, Outcome::Failed(cause))
-            }
-        }
-    }
-
-    /// Ends a session whose token will never be renewed.
-    async fn give_up(&self, session: &Session, error: &provider::Error, journal: Journal) -> Outcome {
-        let result = match (error, journal) {
-            // The process that was killed had sent this token, and took the answer with it.
-            (provider::Error::InvalidGrant, Journal::Interrupted) => "lost_at_crash",
-            (provider::Error::InvalidGrant, Journal::Begun) => "invalid_grant",
-            _ => "unacceptable",
-        };
-        let super::Binding { route, provider, .. } = &*session.binding;
-        info!(session = %session.id, %route, %provider, %error, result, "session ends: its token was not refreshed");
-        // When even this fails, the session is still useless: its next refresh ends it.
-        let _ = self.sessions.end(Selector::Id(session.id), EndKind::RefreshFailed).await;
-        self.counted(result, Outcome::Ended)
-    }
-
-    /// Stores what the provider has issued. The old token is burnt, so a store that fails is asked again for a while.
-    async fn keep(&self, renewed: Arc<Session>) -> Outcome {
-        let mut pauses = KEEP_TRYING.iter();
-        let swap = loop {
-            match (self.sessions.replace(Arc::clone(&renewed)).await, pauses.next()) {
-                (Ok(swap), _) => break swap,
-                (Err(_), Some(pause)) => tokio::time::sleep(*pause).await,
-                (Err(error), None) => {
-                    error!(session = %renewed.id, %error, "refreshed tokens are lost: they cannot be stored");
-                    return self.counted("error", Outcome::Failed(Cause::Unavailable));
-                }
-            }
-        };
-        match swap {
-            Swap::Done(session) | Swap::Stale(session) => self.counted("success", Outcome::Renewed(session)),
-            Swap::Gone => {
-                // Logged out meanwhile: nobody may use what was just issued.
-                if let Some(token) = &renewed.tokens.refresh {
-                    self.client.revoke(token).await;
-                }
-                self.counted("success", Outcome::Ended)
-            }
-        }
-    }
-
-    fn counted(&self, result: &'static str, outcome: Outcome) -> Outcome {
-        self.metrics.refresh(self.client.registration.provider.name.as_str(), result);
-        outcome
-    }
-}
-
 /// Waits for a flight to land, at most `limit` long.
 async fn landed(mut flight: watch::Receiver<Option<Outcome>>, limit: Duration) -> Outcome {
     match tokio::time::timeout(limit, flight.wait_for(Option::is_some)).await {
@@ -281,9 +211,14 @@ async fn landed(mut flight: watch::Receiver<Option<Outcome>>, limit: Duration) -
 }
 
 /// Whether the access token should be renewed before it is used.
-fn is_due(session: &Session, now: Timestamp) -> bool {
+pub(super) fn is_due(session: &Session, now: Timestamp) -> bool {
     let tokens = &session.tokens;
     let lifetime = tokens.access_expires_at.since(tokens.obtained_at);
     let early = EARLY.min(lifetime / 4);
     now >= tokens.access_expires_at.minus(early) && now.since(tokens.obtained_at) >= MIN_AGE
+}
+
+/// How long the provider is left alone after `times` failures in a row.
+fn cool_down(times: u32) -> Duration {
+    COOL_DOWN.saturating_mul(1 << times.saturating_sub(1).min(8)).min(LONGEST_COOL_DOWN)
 }

@@ -147,6 +147,7 @@ impl Sessions {
                 Ok(ended.len())
             }
             Store::File(file) => file.end_these(ids, kind).await,
+            Store::Redis(redis) => redis.end_these(ids, kind).await,
         }
     }
 }

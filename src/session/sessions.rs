@@ -1,18 +1,20 @@
 //! All sessions, whichever store keeps them: one surface, its metrics, and the hooks on the end of each session.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use tokio::sync::{RwLock, RwLockReadGuard};
 
+use crate::config;
 use crate::metrics::Metrics;
 use crate::session::file::{File, FileOptions};
 use crate::session::moving::Notes;
+use crate::session::redis::{Redis, RedisOptions};
 use crate::session::served::Served;
 use crate::session::{
-    EndHook, EndKind, Error, Found, Journal, Memory, Selector, Session, SessionId, State, Swap, Touch,
+    EndHook, EndKind, Error, Found, Lease, Memory, News, NewsHook, Selector, Session, SessionId, State, Swap, Touch,
 };
 use crate::time::Timestamp;
 use crate::web::KeyRing;
@@ -21,6 +23,7 @@ use crate::web::KeyRing;
 pub(super) enum Store {
     Memory(Memory),
     File(File),
+    Redis(Redis),
 }
 
 impl Store {
@@ -28,6 +31,7 @@ impl Store {
         match self {
             Self::Memory(_) => "memory",
             Self::File(_) => "file",
+            Self::Redis(_) => "redis",
         }
     }
 
@@ -35,22 +39,32 @@ impl Store {
         match self {
             Self::Memory(memory) => memory.count(),
             Self::File(file) => file.count(),
+            Self::Redis(redis) => redis.count(),
         }
     }
 }
 
 /// Who is told when a session has ended.
 #[derive(Clone)]
-pub(super) struct Hooks(Arc<[EndHook]>);
+pub(super) struct Hooks {
+    ends: Arc<[EndHook]>,
+    news: Arc<OnceLock<NewsHook>>,
+}
 
 impl Hooks {
     pub(super) fn new(hooks: Vec<EndHook>) -> Self {
-        Self(hooks.into())
+        Self { ends: hooks.into(), news: Arc::default() }
     }
 
     pub(super) fn ended(&self, session: &Session, kind: EndKind) {
-        for hook in self.0.iter() {
+        for hook in self.ends.iter() {
             hook(session, kind);
+        }
+    }
+
+    pub(super) fn news(&self, news: News) {
+        if let Some(hook) = self.news.get() {
+            hook(news);
         }
     }
 }
@@ -89,6 +103,19 @@ impl Sessions {
         Self::of(|hooks| Store::File(File::open(options, hooks, opened)), hooks, metrics)
     }
 
+    /// Sessions in Redis, which is connected to beside everything else: requests wait a moment for it, this call does not.
+    /// Must be called within a runtime.
+    #[must_use]
+    pub fn in_redis(options: RedisOptions, hooks: Vec<EndHook>, metrics: Arc<Metrics>) -> Self {
+        let counted = Arc::clone(&metrics);
+        Self::of(|hooks| Store::Redis(Redis::open(options, hooks, counted)), hooks, metrics)
+    }
+
+    /// Has `hook` told what other processes do; only the first one given is.
+    pub fn tell_news(&self, hook: NewsHook) {
+        let _ = self.hooks.news.set(hook);
+    }
+
     fn of(store: impl FnOnce(Hooks) -> Store, mut hooks: Vec<EndHook>, metrics: Arc<Metrics>) -> Self {
         let notes = Arc::new(Notes::default());
         let noted = Arc::clone(&notes);
@@ -107,7 +134,7 @@ impl Sessions {
     }
 
     /// The store, for a change of session `id`. It stays the store until the guard is dropped.
-    async fn to_change(&self, id: Option<SessionId>) -> (Arc<Store>, RwLockReadGuard<'_, ()>) {
+    pub(super) async fn to_change(&self, id: Option<SessionId>) -> (Arc<Store>, RwLockReadGuard<'_, ()>) {
         let stays = self.changes.read().await;
         if let Some(id) = id {
             self.notes.changes(id);
@@ -127,6 +154,7 @@ impl Sessions {
         match &*store {
             Store::Memory(memory) => self.ended(&memory.insert(&session, now)?, EndKind::Evicted),
             Store::File(file) => file.insert(Arc::clone(&session), now).await?,
+            Store::Redis(redis) => redis.insert(Arc::clone(&session), now).await?,
         }
         self.done(&store, "insert", begun);
         Ok(session)
@@ -149,6 +177,7 @@ impl Sessions {
             let asked = match &**store {
                 Store::Memory(memory) => Ok(memory.load(id, touch, limit, now)),
                 Store::File(file) => file.load(id, limit, touch, now).await,
+                Store::Redis(redis) => redis.load(id, limit, touch, now).await,
             };
             let error = match asked {
                 Ok(found) => break found,
@@ -168,16 +197,18 @@ impl Sessions {
         Ok(found)
     }
 
-    /// Replaces version `session.version - 1` of a session; the last use stays.
+    /// Replaces version `session.version - 1` of a session; the last use stays. `lease` is that of the refresh which made
+    /// the new version.
     ///
     /// # Errors
     /// [`Error`] when the store does not answer.
-    pub async fn replace(&self, session: Arc<Session>) -> Result<Swap, Error> {
+    pub async fn replace(&self, session: Arc<Session>, lease: Option<&Lease>) -> Result<Swap, Error> {
         let begun = Instant::now();
         let (store, _stays) = self.to_change(Some(session.id)).await;
         let swap = match &*store {
             Store::Memory(memory) => memory.replace(session)?,
             Store::File(file) => file.replace(session).await?,
+            Store::Redis(redis) => redis.replace(session, lease.and_then(|lease| lease.redis.as_ref())).await?,
         };
         self.done(&store, "replace", begun);
         Ok(swap)
@@ -191,6 +222,7 @@ impl Sessions {
         match &*self.store.load_full() {
             Store::Memory(memory) => Ok(memory.find(selector)),
             Store::File(file) => file.find(selector).await,
+            Store::Redis(redis) => redis.find(selector).await,
         }
     }
 
@@ -208,6 +240,7 @@ impl Sessions {
                 ended
             }
             Store::File(file) => file.end(selector, kind).await?,
+            Store::Redis(redis) => redis.end(selector, kind).await?,
         };
         self.done(&store, "end", begun);
         Ok(ended)
@@ -228,35 +261,10 @@ impl Sessions {
                 ended.len()
             }
             Store::File(file) => file.sweep(idle_timeout, now).await?,
+            Store::Redis(redis) => redis.sweep(idle_timeout, now).await?,
         };
         self.done(&store, "sweep", begun);
         Ok(ended)
-    }
-
-    /// Notes that the refresh token of `session` is about to be sent, where that must survive a crash; `None`: the
-    /// session has ended. [`replace`](Self::replace) and [`end`](Self::end) take the note back.
-    ///
-    /// # Errors
-    /// [`Error`] when the store does not answer; then nothing may be sent.
-    pub async fn begin_refresh(&self, session: &Session) -> Result<Option<Journal>, Error> {
-        let (store, _stays) = self.to_change(None).await;
-        match &*store {
-            Store::Memory(_) => Ok(Some(Journal::Begun)),
-            Store::File(file) => {
-                let begun = Instant::now();
-                let journal = file.begin_refresh(session).await?;
-                self.done(&store, "begin_refresh", begun);
-                Ok(journal)
-            }
-        }
-    }
-
-    /// Takes the note back: the provider has not renewed the tokens, or did not say so. Does not wait.
-    pub fn end_refresh(&self, id: SessionId) {
-        match &**self.store.load() {
-            Store::Memory(_) => {}
-            Store::File(file) => file.end_refresh(id),
-        }
     }
 
     /// How many sessions there are.
@@ -272,6 +280,7 @@ impl Sessions {
         let state = match &**store {
             Store::Memory(_) => State::Up,
             Store::File(file) => file.state(),
+            Store::Redis(redis) => redis.state(),
         };
         (store.label(), state)
     }
@@ -286,6 +295,17 @@ impl Sessions {
                 file.use_keys(keys);
                 file.resize(capacity);
             }
+            Store::Redis(redis) => {
+                redis.use_keys(keys);
+                redis.resize(capacity);
+            }
+        }
+    }
+
+    /// From now on, a store in Redis is reached as `server` says.
+    pub fn reach(&self, server: &Arc<config::Redis>) {
+        if let Store::Redis(redis) = &**self.store.load() {
+            redis.follow(server);
         }
     }
 

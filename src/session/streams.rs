@@ -166,6 +166,15 @@ impl Streams {
         due
     }
 
+    /// Has [`watch`](Self::watch) look at all sessions the next time: what became of them is not known.
+    pub fn look_again(&self) {
+        for ((session, _), entry) in &mut self.register().open {
+            if session.is_some() {
+                entry.ends_at = Timestamp::default();
+            }
+        }
+    }
+
     /// Notes when a session is over if nothing happens.
     fn note(&self, found: &Found, idle_timeout: Duration) {
         let (used_at, ends_at) =

@@ -1,6 +1,9 @@
 //! Every store keeps the same promises: compare-and-swap, both clocks, the index, the bound, and the hooks.
 
 mod moving;
+#[path = "../../tests/it/world/redis.rs"]
+#[expect(dead_code, unreachable_pub, reason = "the stories of tests/it use the rest")]
+pub(in crate::session) mod server;
 
 use std::sync::OnceLock;
 use std::sync::{Arc, Mutex};
@@ -9,7 +12,7 @@ use std::time::Duration;
 use serde_json::{Map, json};
 
 use super::*;
-use crate::config::Name;
+use crate::config::{self, Name, Secret};
 use crate::metrics::Metrics;
 use crate::provider::{AccessToken, IdToken, RefreshToken, Renewal};
 use crate::web::KeyRing;
@@ -27,6 +30,24 @@ async fn on_each_store(capacity: usize, story: impl AsyncFn(Sessions, Ends)) {
     let options = FileOptions { path, capacity, keys: Arc::new(KeyRing::new(&[]).unwrap()) };
     let (hook, ends) = told();
     story(Sessions::in_file(options, vec![hook], Arc::new(Metrics::new())), ends).await;
+    if server::is_here() {
+        let server = server::RedisServer::with(&[]);
+        let (hook, ends) = told();
+        story(in_redis(&server, capacity, vec![hook]), ends).await;
+    }
+}
+
+/// Sessions in a server, as one of its processes has them.
+pub(in crate::session) fn in_redis(server: &server::RedisServer, capacity: usize, hooks: Vec<EndHook>) -> Sessions {
+    let keys = Arc::new(KeyRing::new(&[Secret::new("a".repeat(40))]).unwrap());
+    let server = config::Redis::parse(&server.url()).unwrap();
+    let options = RedisOptions { server: Arc::new(server), capacity, keys };
+    Sessions::in_redis(options, hooks, Arc::new(Metrics::new()))
+}
+
+/// How much later than it says a store lets go of a session.
+fn lag(sessions: &Sessions) -> i64 {
+    if sessions.state().0 == "redis" { 10 } else { 0 }
 }
 
 fn told() -> (EndHook, Ends) {
@@ -103,7 +124,7 @@ async fn sc_5_idle_and_absolute_ends_are_kept_and_a_look_does_not_extend() {
         let id = session.id;
         sessions.insert(session, at(0)).await.unwrap();
         assert!(sessions.load(id, IDLE, Touch::Look, at(1_799)).await.unwrap().is_some());
-        assert!(sessions.load(id, IDLE, Touch::Look, at(1_800)).await.unwrap().is_none());
+        assert!(sessions.load(id, IDLE, Touch::Look, at(1_800 + lag(&sessions))).await.unwrap().is_none());
         assert_eq!(sessions.load(id, IDLE, Touch::Use, at(1_799)).await.unwrap().unwrap().last_used_at, at(1_799));
         for step in 1..20 {
             assert!(sessions.load(id, IDLE, Touch::Use, at(1_799 * step)).await.unwrap().is_some());
@@ -135,13 +156,15 @@ async fn px_17_the_later_of_two_writers_of_one_version_loses() {
     on_each_store(10, async |sessions, _| {
         let (_, session) = session("alice", None, at(0));
         let first = sessions.insert(session, at(0)).await.unwrap();
-        let Swap::Done(second) = sessions.replace(Arc::new(first.renewed(renewal("a", at(1)), at(1)))).await.unwrap()
+        let Swap::Done(second) =
+            sessions.replace(Arc::new(first.renewed(renewal("a", at(1)), at(1))), None).await.unwrap()
         else {
             panic!()
         };
         assert_eq!(second.version, 1);
         assert_eq!(second.tokens.refresh.as_ref().unwrap().expose(), "refresh", "not rotated: the old one stays");
-        let Swap::Stale(kept) = sessions.replace(Arc::new(first.renewed(renewal("b", at(1)), at(1)))).await.unwrap()
+        let Swap::Stale(kept) =
+            sessions.replace(Arc::new(first.renewed(renewal("b", at(1)), at(1))), None).await.unwrap()
         else {
             panic!()
         };
@@ -157,7 +180,7 @@ async fn x15_o28_a_refresh_does_not_bring_an_ended_session_back() {
         let first = sessions.insert(session, at(0)).await.unwrap();
         sessions.end(Selector::Id(first.id), EndKind::Local).await.unwrap();
         assert!(matches!(
-            sessions.replace(Arc::new(first.renewed(renewal("a", at(1)), at(1)))).await.unwrap(),
+            sessions.replace(Arc::new(first.renewed(renewal("a", at(1)), at(1))), None).await.unwrap(),
             Swap::Gone
         ));
         assert!(sessions.load(first.id, IDLE, Touch::Look, at(1)).await.unwrap().is_none());

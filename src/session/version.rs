@@ -160,6 +160,13 @@ impl Session {
         if Arc::ptr_eq(&known.route, route) { Arc::clone(known) } else { profile() }
     }
 
+    /// Whether `other` is this very version, and not another one with its number.
+    pub(super) fn is_same_version(&self, other: &Self) -> bool {
+        self.id == other.id
+            && self.version == other.version
+            && self.tokens.access.expose() == other.tokens.access.expose()
+    }
+
     /// A claim by its path; dots descend into objects, after a member of the full name was looked for. The ID token
     /// goes before userinfo.
     #[must_use]

@@ -23,7 +23,7 @@ const NONCE_LEN: usize = 12;
 /// What a sealed value is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// The cookie of one login attempt.
+    /// The cookie of one login attempt, and how it landed.
     Login,
     /// A session at rest.
     Session,

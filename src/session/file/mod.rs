@@ -6,7 +6,6 @@
 //! under the session's id, so that whoever has the file alone has nothing.
 
 mod book;
-mod cache;
 mod closing;
 mod finding;
 mod moving;
@@ -28,13 +27,13 @@ use tokio::time::timeout;
 use tracing::error;
 
 use crate::metrics::Metrics;
+use crate::session::cache::{Cache, Lookup, Use};
 use crate::session::sessions::Hooks;
 use crate::session::{EndKind, Error, Found, Journal, Session, SessionId, State, Swap, Touch, index, record};
 use crate::time::Timestamp;
 use crate::web::{KeyRing, Purpose};
 
 use book::{Book, Fault, Row, Tables};
-use cache::{Cache, Lookup, Use};
 use writer::{After, Job, Message};
 
 /// Last uses are written down this often.

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::config::Secret;
 use crate::session::tests::{IDLE, at, renewal, session};
-use crate::session::{Selector, Sessions};
+use crate::session::{Begin, Selector, Sessions};
 
 /// A store file in a directory of its own.
 struct Place {
@@ -97,7 +97,7 @@ async fn a_crash_keeps_what_was_answered_and_ends_nobody_early() {
     let place = Place::new();
     let store = place.open();
     let (alice, bob) = (login(&store, "alice", at(0)).await, login(&store, "bob", at(0)).await);
-    let swap = store.replace(Arc::new(alice.renewed(renewal("new", at(5)), at(5)))).await.unwrap();
+    let swap = store.replace(Arc::new(alice.renewed(renewal("new", at(5)), at(5))), None).await.unwrap();
     assert!(matches!(swap, Swap::Done(_)));
     store.end(Selector::Id(bob.id), EndKind::Local).await.unwrap();
 
@@ -123,32 +123,40 @@ async fn the_allowance_after_a_crash_goes_with_the_next_use() {
     assert!(load(&store, alice.id, 1_900).await.is_none());
 }
 
+async fn journal(store: &Sessions, session: &Session) -> Option<Journal> {
+    match store.begin_refresh(session).await.unwrap() {
+        Begin::Begun(lease) => Some(lease.journal),
+        Begin::Gone => None,
+        Begin::Elsewhere => panic!("there is no other process"),
+    }
+}
+
 #[tokio::test]
 async fn px_17_the_journal_tells_a_refresh_that_a_crash_interrupted() {
     let place = Place::new();
     let store = place.open();
     let alice = login(&store, "alice", at(0)).await;
     let bob = login(&store, "bob", at(0)).await;
-    assert_eq!(store.begin_refresh(&alice).await.unwrap(), Some(Journal::Begun));
-    assert_eq!(store.begin_refresh(&alice).await.unwrap(), Some(Journal::Begun), "this process knows what it does");
-    store.begin_refresh(&bob).await.unwrap();
-    store.end_refresh(bob.id);
+    assert_eq!(journal(&store, &alice).await, Some(Journal::Begun));
+    assert_eq!(journal(&store, &alice).await, Some(Journal::Begun), "this process knows what it does");
+    let Begin::Begun(lease) = store.begin_refresh(&bob).await.unwrap() else { panic!("bob is logged in") };
+    store.end_refresh(bob.id, &lease).await;
     // Committed together with, or after, what nobody waits for.
     login(&store, "carol", at(0)).await;
 
     let place = place.crashed();
     let store = place.open();
-    assert_eq!(store.begin_refresh(&bob).await.unwrap(), Some(Journal::Begun));
-    assert_eq!(store.begin_refresh(&alice).await.unwrap(), Some(Journal::Interrupted));
-    let Swap::Done(renewed) = store.replace(Arc::new(alice.renewed(renewal("new", at(5)), at(5)))).await.unwrap()
+    assert_eq!(journal(&store, &bob).await, Some(Journal::Begun));
+    assert_eq!(journal(&store, &alice).await, Some(Journal::Interrupted));
+    let Swap::Done(renewed) = store.replace(Arc::new(alice.renewed(renewal("new", at(5)), at(5))), None).await.unwrap()
     else {
         panic!("nobody else renewed it")
     };
     let copy = place.crashed();
     let store = copy.open();
-    assert_eq!(store.begin_refresh(&renewed).await.unwrap(), Some(Journal::Begun));
+    assert_eq!(journal(&store, &renewed).await, Some(Journal::Begun));
     store.end(Selector::Id(alice.id), EndKind::Local).await.unwrap();
-    assert_eq!(store.begin_refresh(&renewed).await.unwrap(), None);
+    assert_eq!(journal(&store, &renewed).await, None);
 }
 
 #[tokio::test]
@@ -162,7 +170,7 @@ async fn sc_12_a_key_that_is_gone_opens_nothing_and_breaks_nothing() {
     let store = place.open();
     let found = load(&store, alice.id, 1).await.unwrap();
     // A new version is sealed with the first key.
-    store.replace(Arc::new(found.session.renewed(renewal("new", at(1)), at(1)))).await.unwrap();
+    store.replace(Arc::new(found.session.renewed(renewal("new", at(1)), at(1))), None).await.unwrap();
     store.close().await;
 
     place.keys = ring(&["b"]);
@@ -346,7 +354,9 @@ async fn many_writers_at_once_each_keep_what_they_were_told() {
             let mut session = login(&store, &format!("user {number}"), at(0)).await;
             for step in 0..number % 5 {
                 let renewed = Arc::new(session.renewed(renewal(&format!("token-{step}"), at(1)), at(1)));
-                let Swap::Done(renewed) = store.replace(renewed).await.unwrap() else { panic!("nobody else writes") };
+                let Swap::Done(renewed) = store.replace(renewed, None).await.unwrap() else {
+                    panic!("nobody else writes")
+                };
                 session = renewed;
             }
             let stays = number % 3 != 0;

@@ -56,7 +56,7 @@ async fn whoever_is_there_moves_with_version_use_and_index_and_nobody_stays_behi
         all.push(session);
     }
     let renewed = Arc::new(all[7].renewed(renewal("new", at(50)), at(50)));
-    sessions.replace(renewed).await.unwrap();
+    sessions.replace(renewed, None).await.unwrap();
     sessions.load(all[8].id, IDLE, Touch::Use, at(99)).await.unwrap().unwrap();
     let stops = [
         Destination::File(places.file("one")),
@@ -99,8 +99,8 @@ async fn live(sessions: Arc<Sessions>, over: Arc<AtomicBool>) -> Vec<(SessionId,
         let used_at = at(turn);
         for _ in 0..turn % 3 {
             let next = Arc::new(session.renewed(renewal("next", at(1)), at(1)));
-            assert!(sessions.begin_refresh(&session).await.unwrap().is_some(), "it has not ended");
-            let Swap::Done(swapped) = sessions.replace(next).await.unwrap() else { panic!("a version was lost") };
+            assert!(matches!(sessions.begin_refresh(&session).await.unwrap(), Begin::Begun(_)), "it has not ended");
+            let Swap::Done(swapped) = sessions.replace(next, None).await.unwrap() else { panic!("a version was lost") };
             session = swapped;
         }
         assert!(sessions.load(session.id, Duration::MAX, Touch::Use, used_at).await.unwrap().is_some());

@@ -1,6 +1,6 @@
-//! The sessions in use, decoded, in front of a store file; and the last uses that are not written down yet.
+//! The sessions in use, decoded, in front of a store that keeps all; and the last uses that are not written down yet.
 //!
-//! What is here is committed: the writer publishes a change only after its commit. A reader that fetched a session
+//! What is here is committed: a change is published only after its commit. A reader that fetched a session
 //! while a change was published must not bring the old state in, so it shows the epoch that it began in.
 
 use std::sync::Arc;
@@ -122,6 +122,42 @@ impl Cache {
             shard.epoch = shard.epoch.wrapping_add(1);
             if let Some(hot) = shard.hot.get_mut(&session.id) {
                 hot.session = Arc::clone(session);
+            }
+        }
+    }
+
+    /// How far changes have been published, as of now.
+    pub(super) fn epoch(&self, id: SessionId) -> Epoch {
+        Epoch(self.0.read(id).map_or(0, |shard| shard.epoch))
+    }
+
+    /// Takes in what the store has just said, in the place of what was known, unless something changed meanwhile; answers
+    /// what its caller gets.
+    pub(super) fn take_in(&self, session: Arc<Session>, noted: Timestamp, epoch: Epoch, use_: Use) -> Option<Found> {
+        let id = session.id;
+        let mut shard = self.0.write(id)?;
+        let known = shard.hot.get(&id).map(Hot::last_used_at).or_else(|| shard.touched.get(&id).copied());
+        let last_used_at = known.map_or(noted, |known| noted.max(known));
+        let hot = Hot { session, last_used_at: AtomicI64::new(last_used_at.unix()), noted };
+        let found = hot.use_at(use_);
+        if shard.epoch == epoch.0 {
+            shard.touched.remove(&id);
+            match shard.hot.get_mut(&id) {
+                Some(known) => *known = hot,
+                None => shard.heat(hot),
+            }
+        } else if let Some(used_at) = hot.unnoted() {
+            shard.touched.insert(id, used_at);
+        }
+        found
+    }
+
+    /// Publishes that there is another version, which is not known here.
+    pub(super) fn outdate(&self, id: SessionId) {
+        if let Some(mut shard) = self.0.write(id) {
+            shard.epoch = shard.epoch.wrapping_add(1);
+            if let Some(used_at) = shard.hot.remove(&id).and_then(|hot| hot.unnoted()) {
+                shard.touched.insert(id, used_at);
             }
         }
     }

@@ -1,0 +1,24 @@
+-- Puts a session in, after the longest unused ones have made room. Answers those: id, record, id, record …
+-- ARGV: prefix, id, version, record, end, last use, index key, index key or '', capacity, most that make room at once
+local id, capacity, gone = ARGV[2], tonumber(ARGV[9]), {}
+local existed = redis.call('EXISTS', name('s', id)) == 1
+for _ = 1, tonumber(ARGV[10]) do
+  if existed or redis.call('ZCARD', prefix .. ':used') < capacity then
+    break
+  end
+  local oldest = redis.call('ZRANGE', prefix .. ':used', 0, 0)[1]
+  local record = take(oldest)
+  if record then
+    gone[#gone + 1] = oldest
+    gone[#gone + 1] = record
+  end
+end
+redis.call('HSET', name('s', id), 'v', ARGV[3], 'r', ARGV[4], 'e', ARGV[5], 'k1', ARGV[7], 'k2', ARGV[8])
+redis.call('EXPIRE', name('s', id), forgotten(ARGV[5], ARGV[6]))
+redis.call('ZADD', prefix .. ':used', 'GT', ARGV[6], id)
+redis.call('ZADD', prefix .. ':ends', ARGV[5], id)
+redis.call('SADD', name('i', ARGV[7]), id)
+if ARGV[8] ~= '' then
+  redis.call('SADD', name('i', ARGV[8]), id)
+end
+return gone

@@ -1,0 +1,122 @@
+//! What a move asks of the store: who is in it, sessions as they are, and at its end that nothing stays behind that only
+//! this process would know to be over.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
+use std::sync::{MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tracing::info;
+
+use crate::session::redis::scripts::Name;
+use crate::session::redis::{AT_ONCE, Redis};
+use crate::session::{Error, Found, SessionId, State};
+use crate::time::Timestamp;
+
+/// Longest wait for a connection.
+const OPENING: Duration = Duration::from_secs(5);
+/// How many ids are asked for at once.
+const SLICE: isize = 10_000;
+
+impl Redis {
+    /// Waits until there is a connection. How many sessions there are does not matter: they are those of other processes.
+    pub(in crate::session) async fn opened(&self) -> Result<usize, String> {
+        match self.link.settled(OPENING).await {
+            State::Up => Ok(0),
+            State::Opening | State::Down => Err("there is no connection to it".to_owned()),
+        }
+    }
+
+    /// All that are here.
+    pub(in crate::session) async fn ids(&self) -> Result<Vec<SessionId>, Error> {
+        let used = format!("{}:used", self.link.options().prefix);
+        let mut ids = BTreeSet::new();
+        let mut cursor = 0_u64;
+        loop {
+            let mut scan = redis::cmd("ZSCAN");
+            scan.arg(&used).arg(cursor).arg("COUNT").arg(SLICE);
+            let (next, some): (u64, Vec<(String, f64)>) = self.link.call(&scan).await?;
+            ids.extend(some.iter().filter_map(|(id, _)| SessionId::from_hex(id)));
+            if next == 0 {
+                return Ok(ids.into_iter().collect());
+            }
+            cursor = next;
+        }
+    }
+
+    /// These sessions as they are, over or not; without those that have ended, or whose key is gone.
+    pub(in crate::session) async fn fetch(&self, ids: Vec<SessionId>) -> Result<Vec<Found>, Error> {
+        let mut found = Vec::with_capacity(ids.len());
+        for some in ids.chunks(AT_ONCE) {
+            for (id, (sealed, used_at)) in some.iter().zip(self.rows(some).await?) {
+                let Some(session) = sealed.and_then(|sealed| self.shared.unseal(*id, &sealed)) else { continue };
+                let noted = used_at.map_or(session.created_at, Timestamp::from_unix);
+                let last_used_at = self.shared.cache.unnoted(*id).map_or(noted, |used_at| used_at.max(noted));
+                found.push(Found { session, last_used_at });
+            }
+        }
+        Ok(found)
+    }
+
+    /// Takes those of `ids` out that are not in `sessions`, and puts these in where they are newer.
+    pub(in crate::session) async fn put(&self, ids: Vec<SessionId>, sessions: Vec<Found>) -> Result<(), Error> {
+        let kept: BTreeSet<SessionId> = sessions.iter().map(|found| found.session.id).collect();
+        let gone: Vec<SessionId> = ids.into_iter().filter(|id| !kept.contains(id)).collect();
+        self.clear(&gone).await?;
+        for Found { session, last_used_at } in sessions {
+            let row = self.shared.row(&session)?;
+            let mut put = self.script(Name::Put);
+            row.write_new(&mut put, last_used_at);
+            if self.link.call::<u8>(&put).await? == 1 {
+                self.brought().insert(session.id);
+                self.link.counted(1, 0);
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets go of the server. When no other process is there, everything is taken out, without an end for anybody:
+    /// whoever comes back finds nobody who has logged out elsewhere since.
+    pub(in crate::session) async fn leave(&self) -> Result<(), Error> {
+        self.shared.left.store(true, Ordering::Relaxed);
+        let options = self.link.options();
+        let news = format!("{}:news", options.prefix);
+        let mut listeners = redis::cmd("PUBSUB");
+        listeners.arg("NUMSUB").arg(&news);
+        let emptied = match self.link.call::<(String, usize)>(&listeners).await {
+            Ok((_, listeners)) if listeners > 1 => {
+                info!(redis = %options, processes = listeners - 1, "sessions stay for the other processes");
+                Ok(())
+            }
+            Ok(_) => match self.ids().await {
+                Ok(ids) => self.clear(&ids).await,
+                Err(error) => Err(error),
+            },
+            Err(error) => Err(error),
+        };
+        self.close().await;
+        emptied
+    }
+
+    /// Takes out what a move has brought, and lets go of the server.
+    pub(in crate::session) async fn give_up(&self) -> Result<(), Error> {
+        self.shared.left.store(true, Ordering::Relaxed);
+        let brought: Vec<SessionId> = std::mem::take(&mut *self.brought()).into_iter().collect();
+        let cleared = self.clear(&brought).await;
+        self.close().await;
+        cleared
+    }
+
+    fn brought(&self) -> MutexGuard<'_, BTreeSet<SessionId>> {
+        self.shared.brought.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes `ids` out without an end for anybody.
+    async fn clear(&self, ids: &[SessionId]) -> Result<(), Error> {
+        for some in ids.chunks(AT_ONCE) {
+            let some: Vec<String> = some.iter().map(SessionId::hex).collect();
+            self.link.call::<redis::Value>(self.script(Name::End).arg(some)).await?;
+        }
+        Ok(())
+    }
+}
