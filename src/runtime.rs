@@ -17,11 +17,11 @@ use tracing::info;
 use crate::config::{self, Config, Listen, Mode};
 use crate::handoff::Upstream;
 use crate::metrics::{Metrics, Names};
-use crate::mode::auth_code::{AuthCode, Departures, Limits, Logins, Shared};
+use crate::mode::auth_code::{AuthCode, Departures, Limits, Logins, Revoker, Shared};
 use crate::mode::{Bearer, Route, Rule};
 use crate::provider::{Client, Clocks, Issuer, Provider, Surroundings, Verifier};
 use crate::session::{
-    Destination, EndHook, FileOptions, Memory, News, Party, RedisOptions, Refresher, Sessions, Streams,
+    Destination, EndHook, EndKind, FileOptions, Memory, News, Party, RedisOptions, Refresher, Sessions, Streams,
 };
 use crate::time::Clock;
 use crate::web::KeyRing;
@@ -54,10 +54,14 @@ impl Lasting {
         let metrics = Arc::new(Metrics::new());
         let tasks = TaskTracker::new();
         let streams = Streams::new(tasks.clone());
+        let revoker = Arc::new(Revoker::new(tasks.clone()));
         let hook: EndHook = {
-            let (metrics, streams) = (Arc::clone(&metrics), Arc::clone(&streams));
+            let (metrics, streams, revoker) = (Arc::clone(&metrics), Arc::clone(&streams), Arc::clone(&revoker));
             Arc::new(move |session, kind| {
                 streams.cut(session.id);
+                if kind == EndKind::Operator {
+                    revoker.revoke(session);
+                }
                 let provider = &session.binding.provider;
                 metrics.logout(provider.as_str(), kind.label());
                 // Whoever ended it on somebody's behalf has told of it, and knows on whose.
@@ -94,6 +98,7 @@ impl Lasting {
             logins: Arc::new(Logins::default()),
             departures: Arc::new(Departures::default()),
             farewells: Arc::default(),
+            revoker,
             streams,
             tasks: tasks.clone(),
             metrics: Arc::clone(&metrics),
@@ -121,12 +126,13 @@ impl Lasting {
 
     /// Has the lasting things follow `snapshot`, just before requests meet it.
     pub fn adopt(&self, snapshot: &Snapshot) {
-        let Shared { sessions, streams, .. } = &self.shared;
+        let Shared { sessions, streams, revoker, .. } = &self.shared;
         sessions.adopt(Arc::clone(&snapshot.keys), snapshot.config.sessions.max_sessions);
         if let config::Store::Redis(server) = &snapshot.config.sessions.store {
             sessions.reach(server);
         }
         sessions.serve(snapshot.parties.keys().cloned().collect(), self.clock.now());
+        revoker.adopt(snapshot.parties.clone());
         streams.cut_unserved(sessions);
     }
 }

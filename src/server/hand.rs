@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tracing::info;
 
 use crate::config;
+use crate::mode::auth_code::{Shared, Who};
 use crate::runtime::Lasting;
 use crate::server::admin::text;
 use crate::session::{Filter, Found, SessionId};
@@ -68,13 +69,34 @@ pub(super) async fn end(query: &str, lasting: &Lasting) -> Response<Body> {
         let wrong = format!("say which, by {PARAMETERS}; or all=true, and nothing else, for every session\n");
         return text(StatusCode::BAD_REQUEST, wrong);
     }
-    match lasting.shared.sessions.end_by_hand(&asked.filter, lasting.clock.now()).await {
+    let Shared { sessions, farewells, .. } = &lasting.shared;
+    let now = lasting.clock.now();
+    // Logins that are on their way have neither an id nor an age.
+    if let Some(who) = logins(&asked.filter)
+        && let Err(error) = farewells.note(sessions, who, now).await
+    {
+        return text(StatusCode::SERVICE_UNAVAILABLE, format!("{error}; none has ended\n"));
+    }
+    match sessions.end_by_hand(&asked.filter, now).await {
         Ok(ended) => {
             info!(ended, which = query, "control: sessions ended");
             answer(&json!({ "ended": ended }))
         }
         Err(error) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{error}; some may have ended\n")),
     }
+}
+
+/// Whose logins end with the sessions that are meant.
+fn logins(filter: &Filter) -> Option<Who<'_>> {
+    let Filter { id, subject, sid, route, provider, older_than, idle_for } = filter;
+    let who = Who {
+        issuer: None,
+        subject: subject.as_deref(),
+        sid: sid.as_deref(),
+        route: route.as_deref(),
+        provider: provider.as_deref(),
+    };
+    (id.is_none() && older_than.is_none() && idle_for.is_none()).then_some(who)
 }
 
 fn is_empty(filter: &Filter) -> bool {

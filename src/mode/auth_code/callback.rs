@@ -13,12 +13,13 @@ use crate::error::{Fault, Reason, Refusal};
 use crate::metrics::Metrics;
 use crate::mode::auth_code::attempt::{self, Ticket};
 use crate::mode::auth_code::flights::{Claim, Failure, Flight, Landing};
+use crate::mode::auth_code::landings::Landings;
 use crate::mode::auth_code::{AuthCode, Limits, Party, Shared, redirect};
 use crate::mode::{Call, FORM_POST, json as json_answer};
 use crate::provider::{self, Callback, Client};
 use crate::session::{Binding, EndKind, Handle, Selector, Session, SessionId, Touch};
 use crate::time::Timestamp;
-use crate::web::{Body, CookieJar, CookieName, Parameter, Query, ReturnTo, strict_object};
+use crate::web::{Body, CookieJar, CookieName, KeyRing, Parameter, Query, ReturnTo, strict_object};
 
 /// Largest body of `POST login/end`.
 const MAX_BODY: usize = 16 * 1024;
@@ -128,7 +129,7 @@ impl AuthCode {
         };
         match self.shared.logins.claim(name, call.now) {
             Claim::First(sender, flight) => {
-                let exchange = self.exchange(call, party, (callback, ticket));
+                let exchange = self.exchange(call, party, (callback, ticket, name));
                 self.shared.tasks.spawn(async move { sender.send_replace(Some(exchange.run().await)) });
                 Ok((flight.landing().await, true))
             }
@@ -153,8 +154,14 @@ impl AuthCode {
     async fn repeated(&self, call: &Call, name: &str) -> Result<Landing, Refusal> {
         let unknown = || self.unknown_login(call);
         let own = self.caller(call, Touch::Look).await?.map(|(found, _)| found.session.id).ok_or_else(unknown)?;
-        let flight: Flight = self.shared.logins.find(name, call.now).ok_or_else(unknown)?;
-        match flight.landing().await {
+        let landing = match self.shared.logins.find(name, call.now) {
+            Some(flight) => flight.landing().await,
+            None => {
+                let landings = Landings { sessions: &self.shared.sessions, keys: &self.keys, name };
+                landings.told().await?.ok_or_else(unknown)?
+            }
+        };
+        match landing {
             Landing::LoggedIn(handle, target) if handle.id() == own => Ok(Landing::LoggedIn(handle, target)),
             Landing::LoggedIn(..) | Landing::Failed(_) => Err(unknown()),
         }
@@ -177,9 +184,11 @@ impl AuthCode {
         Ok(party)
     }
 
-    fn exchange(&self, call: &Call, party: &Party, (callback, ticket): (Callback, &Ticket)) -> Exchange {
+    fn exchange(&self, call: &Call, party: &Party, (callback, ticket, name): (Callback, &Ticket, &str)) -> Exchange {
         Exchange {
             shared: self.shared.clone(),
+            keys: Arc::clone(&self.keys),
+            name: name.to_owned(),
             client: party.client.clone(),
             binding: Arc::clone(&party.binding),
             limits: self.limits,
@@ -209,6 +218,9 @@ impl AuthCode {
 /// The exchange of one code, in a task of its own: it finishes although the browser has gone.
 struct Exchange {
     shared: Shared,
+    keys: Arc<KeyRing>,
+    /// The public name of its state.
+    name: String,
     client: Client,
     binding: Arc<Binding>,
     limits: Limits,
@@ -221,7 +233,27 @@ struct Exchange {
 }
 
 impl Exchange {
+    /// Exchanges the code, unless another process that shares the store has begun to: then its landing is waited for.
     async fn run(self) -> Landing {
+        let sessions = Arc::clone(&self.shared.sessions);
+        if !sessions.is_shared() {
+            return self.land().await;
+        }
+        let (keys, name) = (Arc::clone(&self.keys), self.name.clone());
+        let landings = Landings { sessions: &sessions, keys: &keys, name: &name };
+        match landings.is_first().await {
+            Ok(true) => {}
+            Ok(false) => return landings.wait().await,
+            Err(error) => return Landing::Failed(Refusal::from(error).into()),
+        }
+        let landing = self.land().await;
+        if let Err(error) = landings.tell(&landing).await {
+            warn!(%error, "a login cannot be told to other processes");
+        }
+        landing
+    }
+
+    async fn land(self) -> Landing {
         let (metrics, request_id) = (Arc::clone(&self.shared.metrics), Arc::clone(&self.request_id));
         let (binding, return_to) = (Arc::clone(&self.binding), Arc::clone(&self.return_to));
         match self.open().await {
@@ -244,9 +276,13 @@ impl Exchange {
         let session = Session::open(&handle, self.binding, grant, self.limits.max_lifetime, self.now);
         let session = self.shared.sessions.insert(session, self.now).await?;
         // Asked after the session can be found: whoever logs out from now on ends it, and who did before is known here.
-        if self.shared.farewells.cover(&session, self.begun) {
-            self.shared.sessions.end(Selector::Id(session.id), EndKind::BackChannel).await?;
-            return Err(Refusal::new(Reason::LoginExpired).because("the provider has logged the user out meanwhile"));
+        match self.shared.farewells.cover(&self.shared.sessions, &session, self.begun).await {
+            Ok(false) => {}
+            covered => {
+                self.shared.sessions.end(Selector::Id(session.id), EndKind::BackChannel).await?;
+                covered?;
+                return Err(Refusal::new(Reason::LoginExpired).because("the user was logged out meanwhile"));
+            }
         }
         if let Some(before) = self.before {
             // The new login stands; that the old one ends is for tidiness, its handle has just been overwritten.

@@ -1,17 +1,21 @@
-//! What providers have said about the end of sessions, for as long as it matters: which logout tokens were used, and who
-//! was logged out while a login of theirs may still be on its way.
+//! What was said about the end of sessions, for as long as it matters: which logout tokens were used, and who was logged
+//! out while a login of theirs may still be on its way. Processes that share a store share this.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use aws_lc_rs::digest;
+
 use crate::provider::{Attempt, LogoutToken};
-use crate::session::Session;
+use crate::session::{Error, Session, Sessions};
 use crate::time::Timestamp;
 
-/// Most of each that is remembered. Only tokens that a provider signed get here.
+/// Most of each that is remembered. Only tokens that a provider signed get here, and operators.
 const MAX: usize = 50_000;
+/// Most front-channel logouts that are: anybody can ask for one.
+const MAX_UNSIGNED: usize = 10_000;
 /// How many bad tokens an address may send within [`WINDOW`].
 const MAX_BAD: u32 = 60;
 const WINDOW: Duration = Duration::from_secs(60);
@@ -23,28 +27,72 @@ const MAX_ADDRESSES: usize = 10_000;
 pub(super) enum Unheard {
     /// It was used before (BC-5).
     Replayed,
-    /// More is remembered than there is room for: fail closed.
+    /// More is remembered than there is room for, or the store does not answer: fail closed.
     Full,
 }
 
-/// All of it; outlives snapshots, and ends with the process.
+/// All of it; outlives snapshots.
 #[derive(Debug, Default)]
 pub struct Farewells(Mutex<Book>);
 
 #[derive(Debug, Default)]
 struct Book {
-    /// Issuer and `jti` of the tokens that were used, until they would be too old anyway.
-    used: HashMap<(String, String), Timestamp>,
+    /// The tokens that were used, until they would be too old anyway.
+    used: HashMap<String, Timestamp>,
     /// Who was logged out, when.
-    gone: HashMap<Who, Timestamp>,
+    gone: HashMap<String, Timestamp>,
     /// Bad tokens by the address that they came from: how many since when.
     bad: HashMap<IpAddr, (Timestamp, u32)>,
 }
 
-#[derive(Debug, PartialEq, Eq, Hash)]
-enum Who {
-    Subject(String, String),
-    Sid(String, String),
+/// Who was logged out; what is not said does not matter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Who<'a> {
+    /// The issuer.
+    pub issuer: Option<&'a str>,
+    /// `sub`.
+    pub subject: Option<&'a str>,
+    /// `sid`.
+    pub sid: Option<&'a str>,
+    /// The route of the login.
+    pub route: Option<&'a str>,
+    /// The provider, by its name in the configuration.
+    pub provider: Option<&'a str>,
+}
+
+impl Who<'_> {
+    /// What it is remembered by.
+    fn name(&self) -> String {
+        let Who { issuer, subject, sid, route, provider } = self;
+        format!("gone:{}", hash(&[*issuer, *subject, *sid, *route, *provider]))
+    }
+
+    /// The names of everybody who `session` is: as providers say it, by issuer and `sub` or `sid`, and as operators do, by
+    /// any of `sub`, `sid`, route and provider, or none.
+    fn names(session: &Session) -> Vec<String> {
+        let (issuer, subject) = (Some(session.binding.issuer.as_str()), Some(session.subject.as_str()));
+        let (sid, route) = (session.sid.as_deref(), Some(session.binding.route.as_str()));
+        let provider = Some(session.binding.provider.as_str());
+        let mut names = vec![Who { issuer, subject, ..Who::default() }.name()];
+        if sid.is_some() {
+            names.push(Who { issuer, sid, ..Who::default() }.name());
+        }
+        for said in 0_u8..16 {
+            let bit = |bit: u8| said & (1 << bit) != 0;
+            if bit(1) && sid.is_none() {
+                continue;
+            }
+            let who = Who {
+                issuer: None,
+                subject: subject.filter(|_| bit(0)),
+                sid: sid.filter(|_| bit(1)),
+                route: route.filter(|_| bit(2)),
+                provider: provider.filter(|_| bit(3)),
+            };
+            names.push(who.name());
+        }
+        names
+    }
 }
 
 impl Farewells {
@@ -52,43 +100,99 @@ impl Farewells {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes a token of `issuer` and whom it logs out, once.
-    pub(super) fn note(&self, issuer: &str, token: &LogoutToken, now: Timestamp) -> Result<(), Unheard> {
+    /// Notes that a token of `issuer` is used, once.
+    pub(super) async fn hear(
+        &self,
+        sessions: &Sessions,
+        (issuer, token): (&str, &LogoutToken),
+        now: Timestamp,
+    ) -> Result<(), Unheard> {
+        let name = used(issuer, token);
+        self.hear_here(&name, token.over_at, now)?;
+        let first = match crate::web::token() {
+            Ok(own) => sessions.note_first(&name, own.as_bytes(), token.over_at.since(now)).await,
+            Err(error) => Err(error.into()),
+        };
+        match first {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Unheard::Replayed),
+            Err(_) => {
+                self.book().used.remove(&name);
+                Err(Unheard::Full)
+            }
+        }
+    }
+
+    fn hear_here(&self, name: &str, over_at: Timestamp, now: Timestamp) -> Result<(), Unheard> {
         let mut book = self.book();
-        let key = (issuer.to_owned(), token.jti.clone());
-        if book.used.get(&key).is_some_and(|until| now < *until) {
+        if book.used.get(name).is_some_and(|until| now < *until) {
             return Err(Unheard::Replayed);
         }
-        if book.used.len() >= MAX || book.gone.len() >= MAX {
+        if book.used.len() >= MAX {
             book.used.retain(|_, until| now < *until);
-            // A login that began later is not meant, and one that began before is over by then.
-            book.gone.retain(|_, noted| now.since(*noted) <= Attempt::LIFETIME);
         }
-        if book.used.len() >= MAX || book.gone.len() >= MAX {
+        if book.used.len() >= MAX {
             return Err(Unheard::Full);
         }
-        book.used.insert(key, token.over_at);
-        let who = match (&token.sid, &token.subject) {
-            (Some(sid), _) => Who::Sid(issuer.to_owned(), sid.clone()),
-            (None, Some(subject)) => Who::Subject(issuer.to_owned(), subject.clone()),
-            (None, None) => return Ok(()),
-        };
-        book.gone.insert(who, now);
+        book.used.insert(name.to_owned(), over_at);
         Ok(())
     }
 
     /// Forgets that a token was used: nothing came of it, and the provider may send it again.
-    pub(super) fn take_back(&self, issuer: &str, token: &LogoutToken) {
-        self.book().used.remove(&(issuer.to_owned(), token.jti.clone()));
+    pub(super) async fn take_back(&self, sessions: &Sessions, issuer: &str, token: &LogoutToken) {
+        let name = used(issuer, token);
+        self.book().used.remove(&name);
+        // Where that fails, the provider is refused when it sends it again, and sends another.
+        let _ = sessions.take_note(&name).await;
+    }
+
+    /// Notes that all of `who` are logged out: from now on, no login ends well that has begun before.
+    ///
+    /// # Errors
+    /// [`Error`] when there is no room, or the store does not answer.
+    pub async fn note(&self, sessions: &Sessions, who: Who<'_>, now: Timestamp) -> Result<(), Error> {
+        self.remember(sessions, who, (MAX, now)).await
+    }
+
+    /// The same on the word of somebody who may be anybody: when there are too many, what they say is not remembered.
+    pub(super) async fn note_unsigned(&self, sessions: &Sessions, who: Who<'_>, now: Timestamp) -> Result<(), Error> {
+        match self.remember(sessions, who, (MAX_UNSIGNED, now)).await {
+            Err(Error::Busy) => Ok(()),
+            noted => noted,
+        }
+    }
+
+    async fn remember(&self, sessions: &Sessions, who: Who<'_>, (most, now): (usize, Timestamp)) -> Result<(), Error> {
+        let name = who.name();
+        {
+            let mut book = self.book();
+            if book.gone.len() >= most {
+                // A login that began later is not meant, and one that began before is over by then.
+                book.gone.retain(|_, noted| now.since(*noted) <= Attempt::LIFETIME);
+            }
+            if book.gone.len() >= most && !book.gone.contains_key(&name) {
+                return Err(Error::Busy);
+            }
+            book.gone.insert(name.clone(), now);
+        }
+        sessions.note(&name, now.unix().to_string().as_bytes(), Attempt::LIFETIME).await
     }
 
     /// Whether the user of `session`, whose login began at `begun`, was logged out since (BC-8).
-    pub(super) fn cover(&self, session: &Session, begun: Timestamp) -> bool {
-        let book = self.book();
-        let since = |who: &Who| book.gone.get(who).is_some_and(|noted| *noted >= begun);
-        let issuer = &session.binding.issuer;
-        since(&Who::Subject(issuer.clone(), session.subject.clone()))
-            || session.sid.as_ref().is_some_and(|sid| since(&Who::Sid(issuer.clone(), sid.clone())))
+    ///
+    /// # Errors
+    /// [`Error`] when the store does not answer: it is not known then.
+    pub(super) async fn cover(&self, sessions: &Sessions, session: &Session, begun: Timestamp) -> Result<bool, Error> {
+        let names = Who::names(session);
+        {
+            let book = self.book();
+            if names.iter().any(|name| book.gone.get(name).is_some_and(|noted| *noted >= begun)) {
+                return Ok(true);
+            }
+        }
+        let noted = sessions.noted(&names).await?;
+        let since = |noted: Vec<u8>| String::from_utf8(noted).ok()?.parse().ok().map(Timestamp::from_unix);
+        Ok(noted.into_iter().flatten().filter_map(since).any(|noted| noted >= begun))
     }
 
     /// Whether `address` has sent too many bad tokens lately (BC-7).
@@ -111,4 +215,23 @@ impl Farewells {
             *count += 1;
         }
     }
+}
+
+fn used(issuer: &str, token: &LogoutToken) -> String {
+    format!("used:{}", hash(&[Some(issuer), Some(&token.jti)]))
+}
+
+/// SHA-256 in hex over parts that cannot be mistaken for each other.
+fn hash(parts: &[Option<&str>]) -> String {
+    let mut context = digest::Context::new(&digest::SHA256);
+    for part in parts {
+        let length = part.map_or(u64::MAX, |part| part.len() as u64);
+        context.update(&length.to_le_bytes());
+        context.update(part.unwrap_or_default().as_bytes());
+    }
+    context
+        .finish()
+        .as_ref()
+        .iter()
+        .fold(String::with_capacity(64), |text, byte| text + &format!("{byte:02x}"))
 }

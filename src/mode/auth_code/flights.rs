@@ -14,7 +14,7 @@ use crate::session::Handle;
 use crate::time::Timestamp;
 
 /// How long a repeated callback gets the same answer.
-const REPEAT: Duration = Duration::from_secs(60);
+pub(super) const REPEAT: Duration = Duration::from_secs(60);
 /// How often flights that nobody can ask for any more are thrown out.
 const SWEEP: Duration = Duration::from_secs(60);
 /// More at once are not begun: each is a request to the provider.

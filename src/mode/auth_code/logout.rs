@@ -5,6 +5,9 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use aws_lc_rs::digest;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::header::{HeaderMap, HeaderValue, REFERER, SET_COOKIE};
 use http::{Response, StatusCode};
 use serde_json::json;
@@ -15,9 +18,9 @@ use crate::error::{Reason, Refusal};
 use crate::mode::auth_code::{AuthCode, html, pages, redirect};
 use crate::mode::{Call, json as json_answer};
 use crate::provider::Client;
-use crate::session::{EndKind, Found, Selector, Touch};
+use crate::session::{EndKind, Found, Selector, Sessions, Touch};
 use crate::time::Timestamp;
-use crate::web::{Body, CookieName, Kind, Parameter, Purpose, Query, RandomError, ReturnTo};
+use crate::web::{Body, CookieName, KeyRing, Kind, Parameter, Purpose, Query, ReturnTo};
 
 /// How long a one-use logout URL waits for its browser.
 const DEPARTURE: Duration = Duration::from_secs(120);
@@ -31,8 +34,17 @@ const SEALED: Duration = Duration::from_secs(3600);
 pub struct Departures(Mutex<HashMap<String, (Timestamp, String)>>);
 
 impl Departures {
-    fn add(&self, url: String, now: Timestamp) -> Result<String, RandomError> {
+    /// Keeps `url` for whoever brings the token that is answered.
+    async fn add(&self, shared: (&Sessions, &KeyRing), url: String, now: Timestamp) -> Result<String, Refusal> {
         let token = crate::web::token()?;
+        let (sessions, keys) = shared;
+        if sessions.is_shared() {
+            // Whichever process is asked for it.
+            let note = note(&token);
+            let sealed = keys.seal_bytes(Purpose::Logout, note.as_bytes(), url.as_bytes())?;
+            sessions.note(&note, &sealed, DEPARTURE).await?;
+            return Ok(token);
+        }
         let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if waiting.len() >= MAX_DEPARTURES {
             waiting.retain(|_, (until, _)| now < *until);
@@ -45,10 +57,28 @@ impl Departures {
         Ok(token)
     }
 
-    fn take(&self, token: &str, now: Timestamp) -> Option<String> {
-        let (until, url) = self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(token)?;
-        (now < until).then_some(url)
+    async fn take(
+        &self,
+        shared: (&Sessions, &KeyRing),
+        token: &str,
+        now: Timestamp,
+    ) -> Result<Option<String>, Refusal> {
+        let (sessions, keys) = shared;
+        if sessions.is_shared() {
+            let note = note(token);
+            let sealed = sessions.take_note(&note).await?;
+            let url = sealed.and_then(|sealed| keys.open_bytes(Purpose::Logout, note.as_bytes(), &sealed).ok());
+            return Ok(url.and_then(|url| String::from_utf8(url).ok()));
+        }
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(token);
+        Ok(kept.and_then(|(until, url)| (now < until).then_some(url)))
     }
+}
+
+/// Where the URL of a token is noted; the token itself is a secret.
+fn note(token: &str) -> String {
+    let hash = digest::digest(&digest::SHA256, token.as_bytes());
+    format!("go:{}", URL_SAFE_NO_PAD.encode(hash))
 }
 
 impl AuthCode {
@@ -85,7 +115,8 @@ impl AuthCode {
             redirect(StatusCode::SEE_OTHER, &next)?
         } else if kind == EndKind::RpInitiated {
             // That URL holds the hint, and whoever asks here is a script.
-            let token = self.shared.departures.add(next, call.now)?;
+            let shared = (&*self.shared.sessions, &*self.keys);
+            let token = self.shared.departures.add(shared, next, call.now).await?;
             json_answer(&json!({ "logout_url": format!("{}?to={token}", self.url(call, "logout/go")?) }))
         } else {
             json_answer(&json!({ "logout_url": next }))
@@ -95,9 +126,13 @@ impl AuthCode {
     }
 
     /// GET `logout/go`: follows a one-use URL.
-    pub(super) fn logout_go(&self, call: &Call) -> Result<Response<Body>, Refusal> {
+    pub(super) async fn logout_go(&self, call: &Call) -> Result<Response<Body>, Refusal> {
         let query = Query::parse(call.head.uri.query().unwrap_or_default());
-        let next = query.parameter("to").value().and_then(|token| self.shared.departures.take(token, call.now));
+        let shared = (&*self.shared.sessions, &*self.keys);
+        let next = match query.parameter("to").value() {
+            Some(token) => self.shared.departures.take(shared, token, call.now).await?,
+            None => None,
+        };
         // Used before or too old: the session is over all the same, and the signed-out page says so.
         let signed_out = || self.url(call, "logout/end");
         redirect(StatusCode::FOUND, &next.map_or_else(signed_out, Ok)?)

@@ -5,6 +5,7 @@ mod attempt;
 mod callback;
 mod farewells;
 mod flights;
+mod landings;
 mod links;
 mod login;
 mod loops;
@@ -12,6 +13,7 @@ mod logout;
 mod outside;
 mod pages;
 mod pass;
+mod revoker;
 mod step_up;
 mod verdict;
 
@@ -30,9 +32,10 @@ use crate::provider::Client;
 use crate::session::{Binding, Found, Refresher, SessionId, Sessions, Streams, Touch};
 use crate::web::{Body, CookieJar, CookieName, CrossSite, KeyRing};
 
-pub use farewells::Farewells;
+pub use farewells::{Farewells, Who};
 pub use flights::Logins;
 pub use logout::Departures;
+pub use revoker::Revoker;
 
 /// What an auth-code route shares with all others; outlives snapshots.
 #[derive(Clone, Debug)]
@@ -47,6 +50,8 @@ pub struct Shared {
     pub departures: Arc<Departures>,
     /// What providers have said about the end of sessions.
     pub farewells: Arc<Farewells>,
+    /// Revokes the refresh tokens of sessions that others than their users have ended.
+    pub revoker: Arc<Revoker>,
     /// Open streams.
     pub streams: Arc<Streams>,
     /// Work that outlives its request.
@@ -180,7 +185,7 @@ impl AuthCode {
             (Endpoint::Refresh, &Method::POST) => self.refresh(&call).await,
             (Endpoint::Logout, &Method::GET) => self.logout_navigation(&call).await,
             (Endpoint::Logout, &Method::POST) => self.logout_post(&call).await,
-            (Endpoint::LogoutGo, &Method::GET) => self.logout_go(&call),
+            (Endpoint::LogoutGo, &Method::GET) => self.logout_go(&call).await,
             (Endpoint::LogoutEnd, &Method::GET) => Ok(self.logout_end(&call)),
             (Endpoint::LogoutBackchannel, &Method::POST) => self.back_channel(&call, body).await,
             (Endpoint::LogoutFrontchannel, &Method::GET) => self.front_channel(&call).await,

@@ -13,10 +13,11 @@ use url::Url;
 
 use crate::error::{Reason, Refusal};
 use crate::mode::Call;
-use crate::mode::auth_code::AuthCode;
-use crate::mode::auth_code::farewells::Unheard;
-use crate::provider::{Client, Denied, LogoutToken};
+use crate::mode::auth_code::farewells::{Unheard, Who};
+use crate::mode::auth_code::{AuthCode, Shared};
+use crate::provider::{Denied, LogoutToken};
 use crate::session::{EndKind, Selector, Session};
+use crate::time::Timestamp;
 use crate::web::{Body, Parameter, Query};
 
 /// Largest body of `logout/backchannel` (BC-10).
@@ -52,22 +53,29 @@ impl AuthCode {
             denied => unacceptable(denied),
         })?;
         let issuer = client.provider.config().issuer.as_str();
-        self.shared.farewells.note(issuer, &token, call.now).map_err(|unheard| match unheard {
+        let Shared { farewells, sessions, .. } = &self.shared;
+        farewells.hear(sessions, (issuer, &token), call.now).await.map_err(|unheard| match unheard {
             Unheard::Replayed => unacceptable("it was used before"),
-            Unheard::Full => Refusal::new(Reason::StoreUnavailable).because("too many logouts at once"),
+            Unheard::Full => Refusal::new(Reason::StoreUnavailable).because("no room for another logout"),
         })?;
-        let ended = self.end_by(issuer, &token).await.inspect_err(|_| {
-            // Nothing came of it: the provider may say it again.
-            self.shared.farewells.take_back(issuer, &token);
-        })?;
-        self.told(call, client, &ended, EndKind::BackChannel);
-        Ok(())
+        match self.end_by(issuer, &token, call.now).await {
+            Ok(ended) => {
+                self.told(call, &ended, EndKind::BackChannel);
+                Ok(())
+            }
+            Err(refusal) => {
+                // Nothing came of it: the provider may say it again.
+                farewells.take_back(sessions, issuer, &token).await;
+                Err(refusal)
+            }
+        }
     }
 
     /// Ends the sessions that a token means: that of its `sid`, whose user must be its `sub` when it has both, or else all
     /// of its `sub` (2.7).
-    async fn end_by(&self, issuer: &str, token: &LogoutToken) -> Result<Vec<Arc<Session>>, Refusal> {
-        let sessions = &self.shared.sessions;
+    async fn end_by(&self, issuer: &str, token: &LogoutToken, now: Timestamp) -> Result<Vec<Arc<Session>>, Refusal> {
+        let Shared { farewells, sessions, .. } = &self.shared;
+        let mut who = Who { issuer: Some(issuer), ..Who::default() };
         let selector = match (&token.sid, &token.subject) {
             (Some(sid), Some(subject)) => {
                 let known = sessions.find(Selector::Sid { issuer, sid }).await?;
@@ -80,6 +88,13 @@ impl AuthCode {
             (None, Some(subject)) => Selector::Subject { issuer, subject },
             (None, None) => return Ok(Vec::new()),
         };
+        match selector {
+            Selector::Sid { sid, .. } => who.sid = Some(sid),
+            Selector::Subject { subject, .. } => who.subject = Some(subject),
+            Selector::Id(_) => {}
+        }
+        // Noted before they end: a login that comes in between finds the note.
+        farewells.note(sessions, who, now).await?;
         Ok(sessions.end(selector, EndKind::BackChannel).await?)
     }
 
@@ -91,9 +106,12 @@ impl AuthCode {
             return Err(Refusal::new(Reason::BadRequest).because("iss and sid must be there once"));
         };
         let party = self.parties.iter().find(|party| party.binding.issuer == issuer);
-        let party = party.ok_or_else(|| Refusal::new(Reason::BadRequest).because("iss is no issuer of this route"))?;
-        let ended = self.shared.sessions.end(Selector::Sid { issuer, sid }, EndKind::FrontChannel).await?;
-        self.told(call, &party.client, &ended, EndKind::FrontChannel);
+        party.ok_or_else(|| Refusal::new(Reason::BadRequest).because("iss is no issuer of this route"))?;
+        let Shared { farewells, sessions, .. } = &self.shared;
+        let who = Who { issuer: Some(issuer), sid: Some(sid), ..Who::default() };
+        farewells.note_unsigned(sessions, who, call.now).await?;
+        let ended = sessions.end(Selector::Sid { issuer, sid }, EndKind::FrontChannel).await?;
+        self.told(call, &ended, EndKind::FrontChannel);
         let mut response = Response::new(Body::Empty);
         *response.status_mut() = StatusCode::OK;
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
@@ -107,15 +125,11 @@ impl AuthCode {
 
     /// One line for each session that ended, and its refresh token revoked beside the request, unless it was asked for to
     /// outlive the session (2.7).
-    fn told(&self, call: &Call, client: &Client, ended: &[Arc<Session>], kind: EndKind) {
+    fn told(&self, call: &Call, ended: &[Arc<Session>], kind: EndKind) {
         for session in ended {
             info!(route = %session.binding.route, provider = %session.binding.provider, session = %session.id,
                 request_id = %call.request_id, kind = kind.label(), "logged out");
-            let outlives = client.registration.scopes.iter().any(|scope| scope == "offline_access");
-            if let Some(token) = session.tokens.refresh.clone().filter(|_| !outlives) {
-                let client = client.clone();
-                self.shared.tasks.spawn(async move { client.revoke(&token).await });
-            }
+            self.shared.revoker.revoke(session);
         }
     }
 }

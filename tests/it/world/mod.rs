@@ -20,6 +20,7 @@ pub mod observe;
 mod oracle;
 pub mod process;
 pub mod raw;
+pub mod redis;
 pub mod site;
 pub mod toml;
 pub mod upstream;
@@ -111,6 +112,21 @@ impl World {
     pub async fn add_balancer(&self, host: &str) {
         let sidecar = self.address().await;
         self.around.hosts.put(host, Destination::Balancer { sidecar });
+    }
+
+    /// Another process, as far as anybody can tell: a second sidecar on the same config file.
+    pub async fn start_replica(&self) -> Sidecar {
+        start_sidecar(&self.config_path(), &self.clock).await
+    }
+
+    /// From now on, the front end sends everything for app.test to `replica`; `None`: to the world's own sidecar.
+    pub async fn balance_to(&self, replica: Option<&Sidecar>) {
+        let Some(replica) = replica else { return self.add_host("app.test", true).await };
+        let asked = Listen::Tcp(ROUTES.parse().unwrap());
+        let Some(Listen::Tcp(sidecar)) = replica.addresses().await.get(&asked).cloned() else {
+            panic!("the replica does not listen")
+        };
+        self.around.hosts.put("app.test", Destination::Caddy { sidecar, front_end: true });
     }
 
     /// Puts a server without anything in front on the browsers' map.

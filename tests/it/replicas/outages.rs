@@ -1,0 +1,101 @@
+//! A server that is silent, restarted, or not there at all: nobody is let in on what cannot be asked, and nobody is logged
+//! out.
+
+use std::future::IntoFuture as _;
+use std::time::{Duration, Instant};
+
+use super::{Replicas, SECOND, needs_redis, shares};
+use crate::world::World;
+use crate::world::browser::Browser;
+use crate::world::redis::{self, RedisServer};
+
+/// A server that says nothing any more is not passed over: memory is believed for less than a second.
+#[tokio::test]
+async fn what_is_in_memory_is_not_believed_when_the_server_is_silent() {
+    needs_redis!();
+    let two = Replicas::start().await;
+    let world = &two.world;
+    world.browser.login("alice").await;
+    world.browser.get("/api/me").await.is(200);
+    let signal = |name: &str| {
+        let pid = two.redis.pid().to_string();
+        assert!(std::process::Command::new("kill").args([name, &pid]).status().unwrap().success());
+    };
+    signal("-STOP");
+    let stopped = Instant::now();
+    let mut served = Duration::ZERO;
+    let unanswered = loop {
+        let ask = tokio::time::timeout(Duration::from_millis(500), world.browser.get("/api/me").into_future());
+        match ask.await {
+            Ok(answer) if answer.status == 200 => served = stopped.elapsed(),
+            Ok(answer) => break Some(answer),
+            Err(_) => break None,
+        }
+        assert!(stopped.elapsed() < Duration::from_secs(5), "still served from memory");
+    };
+    assert!(served < SECOND, "served from memory for {served:?}");
+    if let Some(answer) = unanswered {
+        answer.refused(503, "store_unavailable");
+    }
+    signal("-CONT");
+    is_in_again(&world.browser).await;
+    two.finish().await;
+}
+
+async fn is_in_again(browser: &Browser) {
+    let begun = Instant::now();
+    loop {
+        let answer = browser.get("/check_auth").await;
+        if answer.status == 200 && answer.json()["logged_in"] == true {
+            return;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(10), "{}", answer.describe());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_is_restarted_logs_nobody_out_and_costs_no_request() {
+    needs_redis!();
+    let mut two = Replicas::start().await;
+    two.world.browser.login("alice").await;
+    two.redis.kill();
+    let browser = two.world.browser.clone();
+    let meanwhile = tokio::spawn(async move { browser.get("/api/me").await });
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    two.redis.run();
+    meanwhile.await.unwrap().is(200);
+    let world = &two.world;
+    two.both(async |_| drop(world.browser.get("/api/me").await.is(200))).await;
+    two.finish().await;
+}
+
+#[tokio::test]
+async fn without_the_server_it_starts_and_says_so_and_lets_nobody_in() {
+    needs_redis!();
+    let mut redis = RedisServer::start();
+    let url = redis.url();
+    redis.kill();
+    let world = World::builder()
+        .config(move |toml| {
+            shares(toml, &url);
+            toml
+        })
+        .start()
+        .await;
+    world
+        .browser
+        .plant("__Host-Http-vestibule-web=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA; Path=/; Secure; HttpOnly");
+    world.browser.get("/api/me").await.refused(503, "store_unavailable");
+    let text = world.admin("/readyz?verbose").await.text();
+    assert!(text.contains("redis") && text.contains("down"), "{text}");
+    redis.run();
+    let begun = Instant::now();
+    while world.browser.get("/api/me").await.status != 401 {
+        assert!(begun.elapsed() < Duration::from_secs(10), "it does not find the server");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    world.browser.login("alice").await;
+    world.browser.get("/api/me").await.is(200);
+    world.finish().await;
+}
