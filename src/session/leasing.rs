@@ -11,6 +11,18 @@ use crate::session::{Begin, Error, Journal, Lease, Session, SessionId, Sessions}
 /// How long a session whose refresh token was refused waits for an earlier holder of its lease.
 pub(super) const WAIT_FOR_LATE: Duration = LATE;
 
+impl Lease {
+    /// Whether other processes could have it.
+    pub(super) const fn is_shared(&self) -> bool {
+        self.redis.is_some()
+    }
+
+    /// Whether another process may have taken it over, by the clock of this one.
+    pub(super) fn is_over(&self) -> bool {
+        self.redis.as_ref().is_some_and(|lease| lease.asked_at.elapsed() >= LEASE)
+    }
+}
+
 impl Sessions {
     /// Notes that the refresh token of `session` is about to be sent, where that must survive a crash, and that nobody else
     /// may, where somebody else could. [`replace`](Self::replace), [`end`](Self::end) and
@@ -53,9 +65,11 @@ impl Sessions {
 
     /// Notes that the provider has refused the token. What an earlier holder of the lease has brought, or will within
     /// [`WAIT_FOR_LATE`], is then good.
-    pub(super) async fn deny_refresh(&self, lease: &Lease) {
-        if let (Some(held), Store::Redis(redis)) = (&lease.redis, &*self.store.load_full()) {
-            let _ = redis.hold(held, Word::Deny).await;
+    /// True while the lease is the caller's: then nobody else can have sent it meanwhile.
+    pub(super) async fn deny_refresh(&self, lease: &Lease) -> bool {
+        match (&lease.redis, &*self.store.load_full()) {
+            (Some(held), Store::Redis(redis)) => redis.hold(held, Word::Deny).await.unwrap_or(false),
+            _ => true,
         }
     }
 

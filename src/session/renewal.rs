@@ -34,37 +34,59 @@ pub(super) struct Work {
     pub(super) clock: Clock,
 }
 
+/// What came of one attempt.
+enum Attempt {
+    Over(Outcome),
+    Again,
+}
+
+/// What the provider gave under a lease that another process has taken over since.
+struct Spare {
+    session: Arc<Session>,
+    lease: Lease,
+}
+
 impl Work {
     /// Renews the token of a session that was `seen` with one which is due.
     pub(super) async fn renew(&self, seen: Arc<Session>) -> Outcome {
-        let (begun, mut pause) = (Instant::now(), LOOK.0);
+        let (begun, mut pause, mut spare) = (Instant::now(), LOOK.0, None);
         loop {
-            // The request may carry an older version than the store: then somebody has renewed it meanwhile.
-            let current = match self.current(seen.id).await {
-                Ok(Some(current)) => current,
-                Ok(None) => return Outcome::Ended,
-                Err(_) => return self.counted("error", Outcome::Failed(Cause::Unavailable)),
-            };
-            if current.version > seen.version && !is_due(&current, self.clock.now()) {
-                return self.counted("shared", Outcome::Renewed(current));
-            }
-            let Some(token) = current.tokens.refresh.clone() else { return Outcome::Failed(Cause::NoRefreshToken) };
-            match self.sessions.begin_refresh(&current).await {
-                Ok(Begin::Begun(lease)) => {
-                    if let Some(outcome) = self.send(&current, &token, &lease).await {
-                        return outcome;
-                    }
-                }
-                Ok(Begin::Elsewhere) => {}
-                Ok(Begin::Gone) => return Outcome::Ended,
-                Err(_) => return self.counted("error", Outcome::Failed(Cause::Unavailable)),
-            }
-            // Another process has the lease.
-            if begun.elapsed() >= WAIT {
-                return self.counted("timeout", Outcome::Failed(Cause::Timeout));
+            match self.attempt(&seen, &mut spare).await {
+                Attempt::Over(outcome) => return outcome,
+                // Another process is at it, or what it does decides what was brought here.
+                Attempt::Again if begun.elapsed() < WAIT => {}
+                Attempt::Again => return self.counted("timeout", Outcome::Failed(Cause::Timeout)),
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LOOK.1);
+        }
+    }
+
+    async fn attempt(&self, seen: &Session, spare: &mut Option<Spare>) -> Attempt {
+        // The request may carry an older version than the store: then somebody has renewed it meanwhile.
+        let current = match self.current(seen.id).await {
+            Ok(Some(current)) => current,
+            Ok(None) => return Attempt::Over(Outcome::Ended),
+            Err(_) => return Attempt::Over(self.counted("error", Outcome::Failed(Cause::Unavailable))),
+        };
+        if current.version > seen.version && !is_due(&current, self.clock.now()) {
+            return Attempt::Over(self.counted("shared", Outcome::Renewed(current)));
+        }
+        // What came too late may be good by now: the later holder of the lease was refused.
+        if let Some(brought) = spare.take() {
+            match self.keep(brought, spare).await {
+                Attempt::Over(outcome) => return Attempt::Over(outcome),
+                Attempt::Again => {}
+            }
+        }
+        let Some(token) = current.tokens.refresh.clone() else {
+            return Attempt::Over(Outcome::Failed(Cause::NoRefreshToken));
+        };
+        match self.sessions.begin_refresh(&current).await {
+            Ok(Begin::Begun(lease)) => self.send(&current, &token, lease, spare).await,
+            Ok(Begin::Elsewhere) => Attempt::Again,
+            Ok(Begin::Gone) => Attempt::Over(Outcome::Ended),
+            Err(_) => Attempt::Over(self.counted("error", Outcome::Failed(Cause::Unavailable))),
         }
     }
 
@@ -73,28 +95,53 @@ impl Work {
         Ok(found.map(|found| found.session))
     }
 
-    /// Sends the token; `None` when another holder of the lease has done so since, and it is theirs to finish.
-    async fn send(&self, current: &Arc<Session>, token: &RefreshToken, lease: &Lease) -> Option<Outcome> {
-        let answer = self.client.refresh(token, &current.claims, self.clock.now());
-        match self.sessions.holding(lease, answer).await {
-            Ok(renewal) => self.keep(Arc::new(current.renewed(renewal, self.clock.now())), lease).await,
-            Err(error) if error.ends_session() => Some(self.give_up(current, &error, lease).await),
-            Err(error) => {
-                warn!(session = %current.id, provider = %current.binding.provider, %error, "token refresh failed");
-                self.sessions.end_refresh(current.id, lease).await;
-                let timeout = matches!(error, provider::Error::Timeout(_));
-                let (result, cause) = if timeout { ("timeout", Cause::Timeout) } else { ("error", Cause::Unavailable) };
-                Some(self.counted(result, Outcome::Failed(cause)))
-            }
+    async fn send(
+        &self,
+        current: &Arc<Session>,
+        token: &RefreshToken,
+        lease: Lease,
+        spare: &mut Option<Spare>,
+    ) -> Attempt {
+        // Whoever stood still in between must not send what another has sent since.
+        if lease.is_over() {
+            return Attempt::Again;
         }
+        let answer = self.client.refresh(token, &current.claims, self.clock.now());
+        let error = match self.sessions.holding(&lease, answer).await {
+            Ok(renewal) => {
+                let session = Arc::new(current.renewed(renewal, self.clock.now()));
+                return self.keep(Spare { session, lease }, spare).await;
+            }
+            Err(error) => error,
+        };
+        if error.ends_session() {
+            return self.give_up(current, &error, (&lease, spare.is_some())).await;
+        }
+        warn!(session = %current.id, provider = %current.binding.provider, %error, "token refresh failed");
+        self.sessions.end_refresh(current.id, &lease).await;
+        if spare.is_some() {
+            return Attempt::Again;
+        }
+        let timeout = matches!(error, provider::Error::Timeout(_));
+        let (result, cause) = if timeout { ("timeout", Cause::Timeout) } else { ("error", Cause::Unavailable) };
+        Attempt::Over(self.counted(result, Outcome::Failed(cause)))
     }
 
-    /// Ends a session whose token will never be renewed, unless the store says that it was.
-    async fn give_up(&self, session: &Arc<Session>, error: &provider::Error, lease: &Lease) -> Outcome {
+    /// Ends a session whose token will never be renewed, unless it was: the store may know, or an earlier holder of the
+    /// lease still bring it.
+    async fn give_up(
+        &self,
+        session: &Arc<Session>,
+        error: &provider::Error,
+        (lease, has_spare): (&Lease, bool),
+    ) -> Attempt {
         if matches!(error, provider::Error::InvalidGrant) {
-            self.sessions.deny_refresh(lease).await;
-            if let Some(renewed) = self.renewed_elsewhere(session, lease).await {
-                return self.counted("shared", renewed);
+            let others = !self.sessions.deny_refresh(lease).await || lease.journal == Journal::Interrupted;
+            if has_spare {
+                return Attempt::Again;
+            }
+            if let Some(renewed) = self.renewed_elsewhere(session, others && lease.is_shared()).await {
+                return Attempt::Over(self.counted("shared", renewed));
             }
         }
         let result = match (error, lease.journal) {
@@ -107,12 +154,12 @@ impl Work {
         info!(session = %session.id, %route, %provider, %error, result, "session ends: its token was not refreshed");
         // When even this fails, the session is still useless: its next refresh ends it.
         let _ = self.sessions.end(Selector::Id(session.id), EndKind::RefreshFailed).await;
-        self.counted(result, Outcome::Ended)
+        Attempt::Over(self.counted(result, Outcome::Ended))
     }
 
-    /// Whether somebody else has renewed a token that the provider refuses. An earlier holder of the lease, who stood still
-    /// for a while, may still bring what the provider gave it.
-    async fn renewed_elsewhere(&self, session: &Session, lease: &Lease) -> Option<Outcome> {
+    /// Whether somebody else has renewed a token that the provider refuses; those who stood still for a while are waited
+    /// for, when there may be such.
+    async fn renewed_elsewhere(&self, session: &Session, wait: bool) -> Option<Outcome> {
         let (begun, mut pause) = (Instant::now(), LOOK.0);
         loop {
             match self.current(session.id).await {
@@ -120,7 +167,7 @@ impl Work {
                 Ok(None) => return Some(Outcome::Ended),
                 Ok(Some(_)) | Err(_) => {}
             }
-            if lease.journal == Journal::Begun || lease.redis.is_none() || begun.elapsed() >= WAIT_FOR_LATE {
+            if !wait || begun.elapsed() >= WAIT_FOR_LATE {
                 return None;
             }
             tokio::time::sleep(pause).await;
@@ -129,23 +176,24 @@ impl Work {
     }
 
     /// Stores what the provider has issued. The old token is burnt, so a store that fails is asked again for a while.
-    async fn keep(&self, renewed: Arc<Session>, lease: &Lease) -> Option<Outcome> {
+    async fn keep(&self, brought: Spare, spare: &mut Option<Spare>) -> Attempt {
+        let Spare { session: renewed, lease } = &brought;
         let mut pauses = KEEP_TRYING.iter();
         let swap = loop {
-            match (self.sessions.replace(Arc::clone(&renewed), Some(lease)).await, pauses.next()) {
+            match (self.sessions.replace(Arc::clone(renewed), Some(lease)).await, pauses.next()) {
                 (Ok(swap), _) => break swap,
                 (Err(_), Some(pause)) => tokio::time::sleep(*pause).await,
                 (Err(error), None) => {
                     error!(session = %renewed.id, %error, "refreshed tokens are lost: they cannot be stored");
-                    return Some(self.counted("error", Outcome::Failed(Cause::Unavailable)));
+                    return Attempt::Over(self.counted("error", Outcome::Failed(Cause::Unavailable)));
                 }
             }
         };
-        Some(match swap {
+        Attempt::Over(match swap {
             Swap::Done(session) | Swap::Stale(session) => self.counted("success", Outcome::Renewed(session)),
             Swap::Fenced => {
-                warn!(session = %renewed.id, "refreshed too late: another process has taken over");
-                return None;
+                *spare = Some(brought);
+                return Attempt::Again;
             }
             Swap::Gone => {
                 // Logged out meanwhile: nobody may use what was just issued.

@@ -3,9 +3,10 @@
 //! It is renewed for as long as the holder waits for the provider, so it ends early only when the holder is gone or
 //! stands still. Then another process takes it, with a higher fence, and sends the same token once more; the provider
 //! may have renewed it already. What the earlier holder brings when it wakes up is then refused by its fence, unless the
-//! provider has refused the later one: then it is the only good answer that there is.
+//! provider has refused the later one: then it is the only good answer that there is. `tests/explorer.rs` states what must
+//! be true and goes through every order of events.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::session::redis::Redis;
 use crate::session::redis::scripts::Name;
@@ -22,6 +23,10 @@ pub(in crate::session) struct RedisLease {
     pub(super) id: SessionId,
     pub(super) owner: String,
     pub(super) fence: String,
+    /// Whether the token may have been sent before it was given.
+    pub(super) interrupted: bool,
+    /// It was given later than that.
+    pub(in crate::session) asked_at: Instant,
 }
 
 /// What a holder has to say.
@@ -38,7 +43,7 @@ pub(in crate::session) enum Word {
 impl Redis {
     /// Takes the lease of `session`, if it is free and this is the version that there is.
     pub(in crate::session) async fn begin_refresh(&self, session: &Session) -> Result<Begin, Error> {
-        let owner = crate::web::token()?;
+        let (owner, asked_at) = (crate::web::token()?, Instant::now());
         let mut begin = self.script(Name::Begin);
         begin.arg(session.id.hex()).arg(session.version).arg(&owner).arg(milliseconds(LEASE));
         let answer: Vec<redis::Value> = self.link.call(&begin).await?;
@@ -51,7 +56,8 @@ impl Redis {
         match text(0).as_str() {
             "begun" => {
                 let journal = if text(2) == "1" { Journal::Interrupted } else { Journal::Begun };
-                let lease = RedisLease { id: session.id, owner: owner.clone(), fence: text(1) };
+                let interrupted = journal == Journal::Interrupted;
+                let lease = RedisLease { id: session.id, owner: owner.clone(), fence: text(1), interrupted, asked_at };
                 Ok(Begin::Begun(Lease { journal, redis: Some(lease) }))
             }
             "held" => Ok(Begin::Elsewhere),
@@ -74,6 +80,7 @@ impl Redis {
         };
         let mut hold = self.script(Name::Hold);
         hold.arg(lease.id.hex()).arg(&lease.owner).arg(&lease.fence).arg(milliseconds(time)).arg(word);
+        hold.arg(u8::from(lease.interrupted));
         Ok(self.link.call::<u8>(&hold).await? == 1)
     }
 }

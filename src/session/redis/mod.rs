@@ -351,3 +351,6 @@ impl fmt::Debug for Redis {
         write!(formatter, "Redis({:?})", self.link)
     }
 }
+
+#[cfg(test)]
+mod tests;
