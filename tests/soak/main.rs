@@ -18,6 +18,7 @@ mod client;
 mod crowd;
 mod kills;
 mod reloads;
+mod replicas;
 mod restarts;
 #[expect(dead_code, reason = "the site serves other stories too")]
 #[path = "../it/front/site.rs"]

@@ -39,16 +39,9 @@ pub struct Replicas {
     pub redis: RedisServer,
 }
 
-/// Sessions in `redis`, and the key that all processes have.
+/// Sessions in the server at `url`.
 pub fn shares(toml: &mut Toml, url: &str) {
-    let key = std::env::temp_dir().join(format!("vestibule-shared-{}.key", std::process::id()));
-    std::fs::write(&key, "a key that every process has, of more than 32 bytes").unwrap();
-    std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-    toml.set("sessions", "store", &format!("{{ redis = \"{url}\" }}")).set(
-        "sessions",
-        "keys",
-        &format!("[{{ file = \"{}\" }}]", key.display()),
-    );
+    toml.in_redis(url);
 }
 
 impl Replicas {
@@ -331,6 +324,24 @@ async fn sc_3_sc_12_whoever_has_the_server_alone_has_nothing() {
         assert!(!has(&cookie.value), "{}", cookie.name);
     }
     assert!(!has("alice") && has("vestibule:s:"));
+    two.finish().await;
+}
+
+#[tokio::test]
+async fn s24_a_process_without_the_key_lets_nobody_in_and_breaks_nothing() {
+    needs_redis!();
+    let two = Replicas::start().await;
+    let world = &two.world;
+    world.browser.login("alice").await;
+    world.browser.get("/api/me").await.is(200);
+    let key = world.dir().join("other.key");
+    std::fs::write(&key, "another key, and as long as it has to be at least").unwrap();
+    std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let keys = format!("[{{ file = \"{}\" }}]", key.display());
+    assert_eq!(world.edit(|toml| toml.set("sessions", "keys", &keys)).await, Edit::Served);
+    world.browser.get("/api/me").await.refused(401, "login_required");
+    world.browser.navigate("/login/start").await.is(200);
+    world.browser.get("/api/me").await.is(200);
     two.finish().await;
 }
 

@@ -5,6 +5,18 @@
 pub struct Toml(Vec<(String, Vec<(String, String)>)>);
 
 impl Toml {
+    /// Sessions in the Redis at `url`, and the key that all processes of this test have.
+    pub fn in_redis(&mut self, url: &str) -> &mut Self {
+        let key = std::env::temp_dir().join(format!("vestibule-shared-{}.key", std::process::id()));
+        std::fs::write(&key, "a key that every process has, of more than 32 bytes").unwrap();
+        std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        self.set("sessions", "store", &format!("{{ redis = \"{url}\" }}")).set(
+            "sessions",
+            "keys",
+            &format!("[{{ file = \"{}\" }}]", key.display()),
+        )
+    }
+
     /// Sets `key` in `[table]` to raw TOML: quotes and all.
     pub fn set(&mut self, table: &str, key: &str, raw: &str) -> &mut Self {
         let keys = self.keys(table);
