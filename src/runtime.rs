@@ -53,7 +53,7 @@ impl Lasting {
     pub fn new(config: &Config, clock: Clock) -> Result<Self, String> {
         let metrics = Arc::new(Metrics::new());
         let tasks = TaskTracker::new();
-        let streams = Streams::new(tasks.clone());
+        let streams = Streams::new(TaskTracker::new());
         let revoker = Arc::new(Revoker::new(tasks.clone()));
         let hook: EndHook = {
             let (metrics, streams, revoker) = (Arc::clone(&metrics), Arc::clone(&streams), Arc::clone(&revoker));

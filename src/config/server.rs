@@ -27,6 +27,8 @@ pub struct Server {
     pub control: Option<Control>,
     /// How long requests in flight may take to finish after SIGTERM. Default 30 s.
     pub drain_timeout: Duration,
+    /// How much longer streams go on when everything else is done, within `drain_timeout`. Default 0 s.
+    pub stream_close_delay: Duration,
 }
 
 /// `server.control` and `server.control_token`.
@@ -94,6 +96,7 @@ impl Server {
         }
         let control = Control::resolve(section);
         let drain_timeout = section.duration_or_zero("drain_timeout");
+        let stream_close_delay = section.duration_or_zero("stream_close_delay");
         Some(Self {
             metrics_listen: metrics_listen?,
             metrics_hosts: metrics_hosts?,
@@ -101,6 +104,7 @@ impl Server {
             control: control?,
             trusted_proxies: trusted_proxies?,
             drain_timeout: drain_timeout?,
+            stream_close_delay: stream_close_delay?,
         })
     }
 }

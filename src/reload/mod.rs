@@ -1,6 +1,7 @@
 //! The life of an edit: notice, read, resolve, build, bind, publish. Whatever fails before the last step changes nothing,
 //! and the last step cannot fail.
 
+mod drain;
 mod house;
 mod managed;
 mod watch;
@@ -9,7 +10,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Mutex, mpsc};
@@ -156,7 +157,8 @@ impl Sidecar {
         self.house.sweep().await;
     }
 
-    /// Stops accepting, lets requests in flight finish within `drain_timeout`, then the work they left behind.
+    /// Stops accepting, lets requests in flight finish within `drain_timeout`, then the work they left behind, closes the
+    /// store, and last the streams.
     pub async fn shutdown(self) {
         let drain = self.house.current.load().config.server.drain_timeout;
         info!(drain_seconds = drain.as_secs(), "shutting down");
@@ -165,17 +167,7 @@ impl Sidecar {
         self.house.stop.cancel();
         self.loops.close();
         self.loops.wait().await;
-        self.house.lasting.shared.streams.close();
-        let begun = Instant::now();
-        self.house.listeners.lock().await.shutdown(drain).await;
-        let tasks = &self.house.lasting.tasks;
-        tasks.close();
-        // A code exchange or a refresh that has begun gets what is left, and at least the time of one provider call.
-        let rest = drain.saturating_sub(begun.elapsed()).max(Duration::from_secs(10));
-        if tokio::time::timeout(rest, tasks.wait()).await.is_err() {
-            warn!(tasks = tasks.len(), "unfinished work was left behind");
-        }
-        self.house.lasting.shared.sessions.close().await;
+        drain::all(&self.house).await;
         if let Some(alive) = self.alive {
             alive.abort();
         }

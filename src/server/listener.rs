@@ -162,6 +162,11 @@ pub struct Running {
 }
 
 impl Running {
+    /// What counts its connections, and one more while it accepts.
+    pub(super) fn connections(&self) -> TaskTracker {
+        self.tasks.clone()
+    }
+
     /// Where it listens.
     #[must_use]
     pub const fn address(&self) -> &Listen {

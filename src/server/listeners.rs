@@ -184,6 +184,13 @@ impl Listeners {
             .collect()
     }
 
+    /// The connections of all but the operators' listener.
+    #[must_use]
+    pub fn connections(&self) -> Connections {
+        let running = self.running.values().filter(|(role, _)| *role != Role::Admin);
+        Connections(running.map(|(_, running)| running.connections()).collect())
+    }
+
     /// Closes all; requests in flight may finish within `drain`. Operators can watch: their listener is the last.
     pub async fn shutdown(&mut self, drain: Duration) {
         let mut watched = Vec::new();
@@ -198,6 +205,18 @@ impl Listeners {
         for running in watched {
             running.close(drain.min(WATCHED)).await;
         }
+    }
+}
+
+/// Connections that are counted while they close.
+#[derive(Debug)]
+pub struct Connections(Vec<TaskTracker>);
+
+impl Connections {
+    /// How many there are still.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.0.iter().map(TaskTracker::len).sum()
     }
 }
 

@@ -24,7 +24,7 @@ pub use edge::Edge;
 pub use explain::{Explained, Outcome, explain};
 pub use inherited::Inherited;
 pub use listener::{Bound, Running};
-pub use listeners::{Listeners, Prepared};
+pub use listeners::{Connections, Listeners, Prepared};
 pub use standing::Standing;
 pub use verdict::Verdicts;
 

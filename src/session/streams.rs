@@ -129,7 +129,20 @@ impl Streams {
         }
     }
 
-    /// The process goes down: what would never end by itself ends now, and nothing of that kind begins any more.
+    /// The process goes down: nothing that would never end by itself begins any more.
+    pub fn begin_no_more(&self) {
+        self.register().closing = true;
+    }
+
+    /// How many are open that would never end by themselves, and how many of those keep a connection of the server's.
+    #[must_use]
+    pub fn endless(&self) -> (usize, usize) {
+        let register = self.register();
+        let endless = || register.open.values().filter(|entry| entry.kind.is_endless());
+        (endless().count(), endless().filter(|entry| entry.kind != StreamKind::WebSocket).count())
+    }
+
+    /// What would never end by itself ends now, and nothing of that kind begins any more.
     pub fn close(&self) {
         let mut register = self.register();
         register.closing = true;

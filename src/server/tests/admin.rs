@@ -41,6 +41,7 @@ fn admin(providers: BTreeMap<Name, Arc<config::Provider>>) -> (Admin, Arc<Readin
             metrics_hosts: vec!["metrics.example.net".to_owned()],
             trusted_proxies: Vec::new(),
             drain_timeout: Duration::from_secs(1),
+            stream_close_delay: Duration::ZERO,
         },
         sessions: config::Sessions {
             store: config::Store::Memory,
