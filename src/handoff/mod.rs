@@ -75,6 +75,8 @@ pub struct Passage {
     pub max_body: Option<u64>,
     /// The session of the caller: a stream ends with it.
     pub member: Option<Member>,
+    /// The route: a stream ends with it.
+    pub route: Option<config::Name>,
 }
 
 /// The connection pool to one upstream; outlives snapshots while its config is equal.
@@ -90,6 +92,7 @@ pub struct Upstream {
 struct Terms {
     replace_cors: bool,
     member: Option<Member>,
+    route: Option<config::Name>,
     /// The client's connection, when it asked for a WebSocket.
     websocket: Option<OnUpgrade>,
 }
@@ -181,7 +184,7 @@ impl Upstream {
 
     /// The request as the upstream shall see it, and what its answer will need.
     fn prepare(&self, request: Request<Body>, mut passage: Passage) -> Result<(Parts, Body, Terms), Refusal> {
-        let (replace_cors, member) = (passage.replace_cors, passage.member.take());
+        let (replace_cors, member, route) = (passage.replace_cors, passage.member.take(), passage.route.take());
         let (mut head, body) = request.into_parts();
         if passage.max_body.is_some_and(|max| body.size_hint().lower() > max) {
             return Err(Reason::BodyTooLarge.into());
@@ -191,7 +194,7 @@ impl Upstream {
         if upgrades && (websocket.is_none() || !body.is_end_stream()) {
             return Err(Refusal::new(Reason::BadRequest).because("no connection that could become a WebSocket"));
         }
-        Ok((head, body, Terms { replace_cors, member, websocket }))
+        Ok((head, body, Terms { replace_cors, member, route, websocket }))
     }
 
     /// Sends a request without a body, a second time if it is safe to repeat and the connection broke before an
@@ -239,7 +242,7 @@ impl Upstream {
         stopped: Option<Stopped>,
         terms: Terms,
     ) -> Result<Response<Body>, Refusal> {
-        let stream = self.open(kind, terms.member.as_ref()).await?;
+        let stream = self.open(kind, &terms).await?;
         let open = Open::new(stream, self.metrics.stream(kind));
         self.answer(response, Some(open), stopped, terms.replace_cors)
     }
@@ -258,24 +261,24 @@ impl Upstream {
     }
 
     /// The upstream speaks WebSocket from here on.
-    async fn switch(&self, mut response: Response<Incoming>, terms: Terms) -> Result<Response<Body>, Refusal> {
+    async fn switch(&self, mut response: Response<Incoming>, mut terms: Terms) -> Result<Response<Body>, Refusal> {
         let upstream = hyper::upgrade::on(&mut response);
         let (mut head, _) = response.into_parts();
-        let Some(client) = terms.websocket.filter(|_| websocket::is_granted(&head)) else {
+        let Some(client) = terms.websocket.take().filter(|_| websocket::is_granted(&head)) else {
             return Err(Refusal::new(Reason::UpstreamBroken).because("101 that nobody asked for"));
         };
         response::rewrite(&mut head, terms.replace_cors)?;
         websocket::mark(&mut head.headers);
         let kind = StreamKind::WebSocket;
-        let stream = self.open(kind, terms.member.as_ref()).await?;
+        let stream = self.open(kind, &terms).await?;
         let counted = self.metrics.stream(kind);
         let tunnel = Tunnel { client, upstream, stream, idle: self.config.idle_timeout, counted };
         self.streams.tasks().spawn(tunnel.run());
         Ok(Response::from_parts(head, Body::Empty))
     }
 
-    async fn open(&self, kind: StreamKind, member: Option<&Member>) -> Result<Stream, Refusal> {
-        let stream = self.streams.open(kind, member).await?;
+    async fn open(&self, kind: StreamKind, terms: &Terms) -> Result<Stream, Refusal> {
+        let stream = self.streams.open(kind, terms.member.as_ref(), terms.route.as_ref()).await?;
         stream.ok_or_else(|| Refusal::new(Reason::LoginRequired).because("the session ended before the answer came"))
     }
 }

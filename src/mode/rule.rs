@@ -57,6 +57,7 @@ impl Rule {
         let plain = origin.is_some_and(|origin| origin.scheme == Scheme::Http);
         Passage {
             authorization: None,
+            route: None,
             keep_authorization: self.config.authorization == Authorization::Pass,
             identity: Vec::new(),
             owned: Arc::clone(&self.owned),

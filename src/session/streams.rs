@@ -4,7 +4,7 @@
 //! down here with a token that cuts it: by the hook on the end of a session, by the clock when a session's time is
 //! over before anybody asks for it again, and by a shutdown. There are at most as many as there are connections.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,6 +13,7 @@ use std::time::Duration;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tokio_util::task::TaskTracker;
 
+use crate::config::Name;
 use crate::metrics::StreamKind;
 use crate::session::{Binding, Error, Found, SessionId, Sessions, Touch};
 use crate::time::Timestamp;
@@ -46,7 +47,16 @@ type Key = (Option<SessionId>, u64);
 struct Register {
     next: u64,
     closing: bool,
+    /// The routes that there are; all, until that is said.
+    routes: Option<BTreeSet<Name>>,
     open: BTreeMap<Key, Entry>,
+}
+
+impl Register {
+    /// Whether a route is not there any more.
+    fn has_lost(&self, route: Option<&Name>) -> bool {
+        route.is_some_and(|route| self.routes.as_ref().is_some_and(|routes| !routes.contains(route)))
+    }
 }
 
 struct Entry {
@@ -60,6 +70,8 @@ struct Entry {
     ends_at: Timestamp,
     /// What the session belongs to, once that is known.
     binding: Option<Arc<Binding>>,
+    /// The route that it was opened on.
+    route: Option<Name>,
 }
 
 /// One open stream. Dropping it says that it has ended.
@@ -87,8 +99,13 @@ impl Streams {
     ///
     /// # Errors
     /// [`Error`] when the store does not answer.
-    pub async fn open(self: &Arc<Self>, kind: StreamKind, member: Option<&Member>) -> Result<Option<Stream>, Error> {
-        let stream = self.enter(kind, member.map(|member| member.session));
+    pub async fn open(
+        self: &Arc<Self>,
+        kind: StreamKind,
+        member: Option<&Member>,
+        route: Option<&Name>,
+    ) -> Result<Option<Stream>, Error> {
+        let stream = self.enter(kind, member.map(|member| member.session), route);
         let Some(member) = member else { return Ok(Some(stream)) };
         // Only now, when the end of the session would find the stream, is it worth asking whether there is one.
         let found = member.sessions.load(member.session, member.idle_timeout, Touch::Look, member.now).await?;
@@ -98,18 +115,27 @@ impl Streams {
         Ok(member.sessions.is_served(&found.session.binding).then_some(stream))
     }
 
-    fn enter(self: &Arc<Self>, kind: StreamKind, session: Option<SessionId>) -> Stream {
+    fn enter(self: &Arc<Self>, kind: StreamKind, session: Option<SessionId>, route: Option<&Name>) -> Stream {
         let mut register = self.register();
         let key = (session, register.next);
         register.next += 1;
         let (cut, spoke) = (CancellationToken::new(), Arc::new(AtomicBool::new(false)));
-        if register.closing && kind.is_endless() {
+        if register.closing && kind.is_endless() || register.has_lost(route) {
             cut.cancel();
         }
         let (used_at, ends_at) = (Timestamp::default(), Timestamp::from_unix(i64::MAX));
-        register
-            .open
-            .insert(key, Entry { kind, cut: cut.clone(), spoke: Arc::clone(&spoke), used_at, ends_at, binding: None });
+        register.open.insert(
+            key,
+            Entry {
+                kind,
+                cut: cut.clone(),
+                spoke: Arc::clone(&spoke),
+                used_at,
+                ends_at,
+                binding: None,
+                route: route.cloned(),
+            },
+        );
         Stream { streams: Arc::clone(self), key, cut, spoke }
     }
 
@@ -120,10 +146,13 @@ impl Streams {
         }
     }
 
-    /// Ends all streams of sessions that nobody is there for any more.
-    pub fn cut_unserved(&self, sessions: &Sessions) {
-        for entry in self.register().open.values() {
-            if entry.binding.as_ref().is_some_and(|binding| !sessions.is_served(binding)) {
+    /// From now on, these are the routes. Ends all streams of others, and of sessions that nobody is there for any more.
+    pub fn cut_unserved(&self, sessions: &Sessions, routes: BTreeSet<Name>) {
+        let mut register = self.register();
+        register.routes = Some(routes);
+        for entry in register.open.values() {
+            let unserved = entry.binding.as_ref().is_some_and(|binding| !sessions.is_served(binding));
+            if unserved || register.has_lost(entry.route.as_ref()) {
                 entry.cut.cancel();
             }
         }

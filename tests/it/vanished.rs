@@ -98,6 +98,33 @@ async fn cf_11_a_route_that_goes_and_comes_back_in_a_file() {
     a_route_that_goes_and_comes_back(FILE).await;
 }
 
+/// Streams of nobody in particular: of a path that is open to all.
+#[tokio::test]
+async fn a_route_that_goes_takes_its_streams_without_a_session_along() {
+    let world = World::builder().config(|toml| {
+        let open = "{ unauthenticated = \"pass\" }";
+        wiki(toml).set("routes.wiki.paths", "\"/open/\"", open).set("routes.web.paths", "\"/open/\"", open)
+    });
+    let world = world.start().await;
+    world.add_host("wiki.test", false).await;
+    world.upstream.on(
+        "/open/events",
+        Reply::Stream {
+            headers: vec![("content-type".to_owned(), "text/event-stream".to_owned())],
+            parts: vec![(Duration::ZERO, "data: hello\n\n".into())],
+            open: true,
+        },
+    );
+    let mut gone = Live::get_at("wiki.test", &world, &world.browser, "/open/events").await;
+    let mut stays = Live::get_at("app.test", &world, &world.browser, "/open/events").await;
+    gone.says("hello").await;
+    stays.says("hello").await;
+    assert_eq!(world.edit(|toml| toml.remove("routes.wiki").remove("routes.wiki.paths")).await, Edit::Served);
+    is_cut(gone).await;
+    assert!(stays.is_quiet_for(Duration::from_millis(200)).await, "the other site's goes on");
+    world.finish().await;
+}
+
 /// M16: another client is somebody else, and so is a route of another mode.
 #[tokio::test]
 async fn m16_a_new_client_or_another_mode_takes_no_session_over() {
