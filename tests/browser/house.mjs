@@ -81,7 +81,8 @@ export function aLoginCanBegin(url, agent) {
 
 /**
  * Starts the Caddy under test before Vestibule's listener at the port `door`, with the sites of the Caddyfile at `sites`.
- * Around them stands only what keeps a test off the well-known ports and trust stores. Whoever is no browser comes to the
+ * Around them stands only what keeps a test off the well-known ports and trust stores, and the name for Java programs,
+ * which say none over TLS when it has no dot. Whoever is no browser comes to the
  * listener at the port `programs`; a house without routes for programs has only the one door.
  */
 export async function startCaddy({ work, app, door, programs = door, sites }) {
@@ -95,6 +96,7 @@ export async function startCaddy({ work, app, door, programs = door, sites }) {
 	https_port ${new URL(app).port}
 	default_bind 127.0.0.1
 	skip_install_trust
+	default_sni localhost
 }
 import ${sites}
 `,

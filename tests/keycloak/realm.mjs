@@ -35,6 +35,8 @@ export function realm(app) {
         attributes: {
           'pkce.code.challenge.method': 'S256',
           'post.logout.redirect.uris': `${app}/logout/end`,
+          'backchannel.logout.url': `${app}/logout/backchannel`,
+          'backchannel.logout.session.required': 'true',
         },
         protocolMappers: [audience()],
       },

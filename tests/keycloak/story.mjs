@@ -4,14 +4,16 @@ import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { readFile, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { once } from 'node:events';
+import { request } from 'node:http';
 import { describe, test } from 'node:test';
 
 import { look } from '../browser/chromium.mjs';
-import { ask, ROOT, vestibule } from '../browser/house.mjs';
+import { ask, ROOT, until, vestibule } from '../browser/house.mjs';
 import { start } from '../browser/programs.mjs';
 import { visits } from '../browser/visit.mjs';
-import { BROWSER, build } from './house.mjs';
-import { ACCESS_TOKEN_SECONDS, AUDIENCE, CLI_ID, PASSWORD } from './realm.mjs';
+import { ADMIN, BROWSER, build } from './house.mjs';
+import { ACCESS_TOKEN_SECONDS, AUDIENCE, CLI_ID, PASSWORD, REALM } from './realm.mjs';
 
 const COOKIE = '__Host-Http-vestibule-web';
 
@@ -76,6 +78,36 @@ describe('before a real Keycloak', { timeout: 230_000 }, () => {
     await page.locator('#username').waitFor();
   });
 
+  test('an administrator signs a person out: every process knows within a second, and their WebSockets end', async () => {
+    const [ada, grace] = [await session('ada'), await session('grace')];
+    const { doors } = visit.house;
+    const sockets = await Promise.all(doors.map((door) => openSocket(door, ada)));
+    for (const door of doors) assert.deepEqual([await isIn(door, ada), await isIn(door, grace)], [true, true]);
+    const id = await userId('ada');
+    const began = performance.now();
+    const ends = sockets.map(({ closed }) => within(10_000, closed).then(() => performance.now()));
+    // Keycloak tells its clients before it answers, which takes its time when it has not done so before.
+    await administer('POST', `/users/${id}/logout`);
+    const answered = performance.now();
+    const took = (await Promise.all(ends)).map((end) => end - answered);
+    for (const door of doors) assert.deepEqual([await isIn(door, ada), await isIn(door, grace)], [false, true]);
+    const times = took.map((ms) => ms.toFixed(0)).join(' and ');
+    console.log(`  ${doors.length} processes: WebSockets ended ${times} ms after Keycloak's answer, which took ${(answered - began).toFixed(0)} ms`);
+    assert.ok(Math.max(...took) < 1_000, `${took}`);
+  });
+
+  test('an administrator ends one session of a person, and the other stays', async () => {
+    const [laptop, phone] = [await session('ada'), await session('ada')];
+    const sessions = await administer('GET', `/users/${await userId('ada')}/sessions`);
+    // The laptop's is the older one; whole seconds lie between two logins by form.
+    const [{ id: sid }] = sessions.sort((one, other) => one.start - other.start).slice(-2);
+    await administer('DELETE', `/sessions/${sid}`);
+    for (const door of visit.house.doors) {
+      await until('one of them is out', async () => !(await isIn(door, laptop)), 1_000);
+      assert.equal(await isIn(door, phone), true);
+    }
+  });
+
   test('a CLI logs in by the device flow, and its token is verified', async () => {
     const cli = await program();
     const { status, start: told } = await cli.line();
@@ -121,6 +153,68 @@ describe('before a real Keycloak', { timeout: 230_000 }, () => {
     await assert.rejects(check(file, '--online'), ({ stdout }) => /error +client +web is not known/.test(stdout));
   });
 
+  /** The session cookie of a new browser in which `person` has logged in. */
+  async function session(person) {
+    await visit.context.clearCookies();
+    const page = await signIn(person);
+    const { value } = (await visit.context.cookies(visit.house.app)).find(({ name }) => name === COOKIE);
+    await page.close();
+    return `${COOKIE}=${value}`;
+  }
+
+  function asBrowser(cookie) {
+    return { cookie, 'user-agent': BROWSER, 'sec-fetch-site': 'same-origin', host: new URL(visit.house.app).host };
+  }
+
+  /** Whether the process at `door` takes this cookie. */
+  function isIn(door, cookie) {
+    return new Promise((done, fail) => {
+      const sent = request(`http://127.0.0.1:${door}/check_auth`, { headers: asBrowser(cookie) }, async (answer) => {
+        const chunks = [];
+        for await (const chunk of answer) chunks.push(chunk);
+        done(JSON.parse(Buffer.concat(chunks)).logged_in);
+      });
+      sent.on('error', fail).end();
+    });
+  }
+
+  /** A WebSocket of the page at the process behind `door`. */
+  function openSocket(door, cookie) {
+    const headers = {
+      ...asBrowser(cookie),
+      origin: visit.house.app,
+      connection: 'Upgrade',
+      upgrade: 'websocket',
+      'sec-websocket-version': '13',
+      'sec-websocket-key': 'dGhlIHNhbXBsZSBub25jZQ==',
+    };
+    return new Promise((done, fail) => {
+      const sent = request(`http://127.0.0.1:${door}/api/live`, { headers });
+      sent.on('upgrade', (_, socket) => done({ closed: once(socket.on('error', () => {}).resume(), 'close') }));
+      sent.on('response', ({ statusCode }) => fail(new Error(`no WebSocket: ${statusCode}`)));
+      sent.on('error', fail).end();
+    });
+  }
+
+  /** What the admin console does: a call of Keycloak's Admin REST API, in the realm of the stories. */
+  async function administer(method, path) {
+    const { origin } = new URL(visit.house.provider.issuer);
+    const grant = { grant_type: 'password', client_id: 'admin-cli', username: ADMIN.name, password: ADMIN.password };
+    const token = await fetch(`${origin}/realms/master/protocol/openid-connect/token`, {
+      method: 'POST',
+      body: new URLSearchParams(grant),
+    });
+    const headers = { authorization: `Bearer ${(await token.json()).access_token}` };
+    const answer = await fetch(`${origin}/admin/realms/${REALM}${path}`, { method, headers });
+    assert.ok(answer.ok, `${method} ${path}: ${answer.status} ${await answer.clone().text()}`);
+    return answer.status === 204 ? undefined : answer.json();
+  }
+
+  async function userId(username) {
+    const [user] = await administer('GET', `/users?exact=true&username=${username}`);
+    return user.id;
+  }
+
   /** A new tab in which `person` has logged in by Keycloak's form. */
   async function signIn(person) {
     const page = await visit.open('/');
@@ -152,6 +246,12 @@ describe('before a real Keycloak', { timeout: 230_000 }, () => {
     return { success: sum((result) => result === 'success'), failure: sum((result) => !neither.includes(result)) };
   }
 });
+
+/** Waits for `promise`, for so many milliseconds at most. */
+function within(limit, promise) {
+  const late = new Promise((_, fail) => setTimeout(fail, limit, new Error(`not within ${limit} ms`)).unref());
+  return Promise.race([promise, late]);
+}
 
 /** What the program says about a configuration. */
 function check(file, ...more) {
