@@ -252,8 +252,8 @@ impl Sessions {
 impl Store {
     async fn settled(&self) -> Result<(), Error> {
         match self {
-            // What Redis has not answered may still be done; the notes are carried over once more in that case.
-            Self::Memory(_) | Self::Redis(_) => Ok(()),
+            Self::Memory(_) => Ok(()),
+            Self::Redis(redis) => redis.settled().await,
             Self::File(file) => file.settled().await,
         }
     }

@@ -3,10 +3,10 @@
 use std::future::IntoFuture as _;
 use std::time::Duration;
 
-use http::Method;
+use http::{Method, StatusCode};
 use serde_json::json;
 use tokio::task::JoinSet;
-use vestibule::demo::provider::{Endpoint, JwtMutation, Kind, Mutation, Secret};
+use vestibule::demo::provider::{Endpoint, JwtMutation, Kind, Mutation, Nth, Secret};
 
 use crate::clients::{Spa, go, spa_world};
 use crate::world::{World, eventually};
@@ -336,4 +336,28 @@ async fn table_x_a_refreshed_id_token_of_somebody_else_ends_the_session() {
     world.browser.get("/userinfo").await.refused(401, "login_required");
     assert_eq!(world.upstream.count(), 0);
     world.finish().await;
+}
+
+/// PX-16: a provider that says 429 or 503 is left alone for longer and longer while the old token serves.
+#[tokio::test]
+async fn px_16_a_provider_that_is_busy_is_left_alone_while_the_old_token_serves() {
+    for status in [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE] {
+        let world = World::start().await;
+        world.browser.login("alice").await;
+        world.browser.get("/api/me").await.is(200);
+        world.provider.mutate(Mutation { at: Endpoint::Token, nth: Nth::Every, kind: Kind::Status(status) });
+        let old = bearer(&world);
+        // Due from 270 s on; over at 300 s.
+        for (shift, asked) in [(270, 1), (4, 1), (1, 2), (9, 2), (1, 3), (14, 3)] {
+            world.clock.shift(shift);
+            world.browser.get("/api/me").await.is(200);
+            assert_eq!(refreshes(&world), asked, "{status}: {shift} s later");
+        }
+        assert_eq!(bearer(&world), old);
+        // Without a token that serves, people wait no longer than before.
+        world.clock.shift(2);
+        world.browser.get("/api/me").await.is(503);
+        assert_eq!(refreshes(&world), 4, "{status}");
+        world.finish().await;
+    }
 }

@@ -24,6 +24,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use redis::Cmd;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 use crate::config;
@@ -75,6 +76,8 @@ struct Shared {
     hooks: Hooks,
     metrics: Arc<Metrics>,
     closed: CancellationToken,
+    /// Changes that are made although their caller may have gone.
+    tasks: TaskTracker,
     /// Whether sessions have moved elsewhere: then news of them mean nothing here.
     left: AtomicBool,
     /// What a move has brought that was not here.
@@ -98,6 +101,7 @@ impl Redis {
             hooks,
             metrics,
             closed: CancellationToken::new(),
+            tasks: TaskTracker::new(),
             left: AtomicBool::new(false),
             brought: Mutex::default(),
         });
@@ -156,7 +160,7 @@ impl Redis {
             store.shared.cache.take_in(session, now, epoch, use_);
             Ok(())
         };
-        tokio::spawn(insert).await.map_err(|_| Error::Failed)?
+        self.shared.tasks.spawn(insert).await.map_err(|_| Error::Failed)?
     }
 
     pub(super) async fn load(
@@ -271,7 +275,7 @@ impl Redis {
             }
             Ok(ended)
         };
-        tokio::spawn(take_out).await.map_err(|_| Error::Failed)?
+        self.shared.tasks.spawn(take_out).await.map_err(|_| Error::Failed)?
     }
 
     /// Ends what is over; answers how many sessions that were. Whichever process comes first ends them for all.
@@ -295,7 +299,7 @@ impl Redis {
                 }
             }
         };
-        tokio::spawn(sweep).await.map_err(|_| Error::Failed)?
+        self.shared.tasks.spawn(sweep).await.map_err(|_| Error::Failed)?
     }
 
     /// Writes down the last uses that are not.

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::sync::{MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tracing::info;
 
@@ -15,6 +15,9 @@ use crate::time::Timestamp;
 
 /// Longest wait for a connection.
 const OPENING: Duration = Duration::from_secs(5);
+/// Longest wait for what was begun, and how often is looked.
+const SETTLING: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_millis(2);
 /// How many ids are asked for at once.
 const SLICE: isize = 10_000;
 
@@ -25,6 +28,18 @@ impl Redis {
             State::Up => Ok(0),
             State::Opening | State::Down => Err("there is no connection to it".to_owned()),
         }
+    }
+
+    /// Waits until what was begun before is done.
+    pub(in crate::session) async fn settled(&self) -> Result<(), Error> {
+        let begun = Instant::now();
+        while !self.shared.tasks.is_empty() {
+            if begun.elapsed() > SETTLING {
+                return Err(Error::Busy);
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(())
     }
 
     /// All that are here.
