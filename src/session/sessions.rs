@@ -154,7 +154,7 @@ impl Sessions {
         match &*store {
             Store::Memory(memory) => self.ended(&memory.insert(&session, now)?, EndKind::Evicted),
             Store::File(file) => file.insert(Arc::clone(&session), now).await?,
-            Store::Redis(redis) => redis.insert(Arc::clone(&session), now).await?,
+            Store::Redis(redis) => Box::pin(redis.insert(Arc::clone(&session), now)).await?,
         }
         self.done(&store, "insert", begun);
         Ok(session)
@@ -177,7 +177,11 @@ impl Sessions {
             let asked = match &**store {
                 Store::Memory(memory) => Ok(memory.load(id, touch, limit, now)),
                 Store::File(file) => file.load(id, limit, touch, now).await,
-                Store::Redis(redis) => redis.load(id, limit, touch, now).await,
+                // What is known here takes no future; one that asks the server is too large to be part of every request.
+                Store::Redis(redis) => match redis.known(id, limit, touch, now) {
+                    Some(found) => Ok(Some(found)),
+                    None => Box::pin(redis.load(id, limit, touch, now)).await,
+                },
             };
             let error = match asked {
                 Ok(found) => break found,
@@ -208,7 +212,9 @@ impl Sessions {
         let swap = match &*store {
             Store::Memory(memory) => memory.replace(session)?,
             Store::File(file) => file.replace(session).await?,
-            Store::Redis(redis) => redis.replace(session, lease.and_then(|lease| lease.redis.as_ref())).await?,
+            Store::Redis(redis) => {
+                Box::pin(redis.replace(session, lease.and_then(|lease| lease.redis.as_ref()))).await?
+            }
         };
         self.done(&store, "replace", begun);
         Ok(swap)
@@ -222,7 +228,7 @@ impl Sessions {
         match &*self.store.load_full() {
             Store::Memory(memory) => Ok(memory.find(selector)),
             Store::File(file) => file.find(selector).await,
-            Store::Redis(redis) => redis.find(selector).await,
+            Store::Redis(redis) => Box::pin(redis.find(selector)).await,
         }
     }
 
@@ -240,7 +246,7 @@ impl Sessions {
                 ended
             }
             Store::File(file) => file.end(selector, kind).await?,
-            Store::Redis(redis) => redis.end(selector, kind).await?,
+            Store::Redis(redis) => Box::pin(redis.end(selector, kind)).await?,
         };
         self.done(&store, "end", begun);
         Ok(ended)

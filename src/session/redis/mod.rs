@@ -163,6 +163,17 @@ impl Redis {
         self.shared.tasks.spawn(insert).await.map_err(|_| Error::Failed)?
     }
 
+    /// What is held decoded, while that is believed. One that seems to be over may have been used elsewhere: then nothing
+    /// is known.
+    pub(super) fn known(&self, id: SessionId, idle_timeout: Duration, touch: Touch, now: Timestamp) -> Option<Found> {
+        let use_ = Use { touch, idle_timeout, now };
+        match self.shared.cache.find(id, use_) {
+            Lookup::Hit(found) if self.link.is_believed() => Some(found),
+            Lookup::Hit(_) | Lookup::Over | Lookup::Miss(_) => None,
+        }
+    }
+
+    /// Asks the server, whatever is known here.
     pub(super) async fn load(
         &self,
         id: SessionId,
@@ -171,17 +182,6 @@ impl Redis {
         now: Timestamp,
     ) -> Result<Option<Found>, Error> {
         let use_ = Use { touch, idle_timeout, now };
-        // One that seems to be over may have been used elsewhere.
-        if self.link.is_believed()
-            && let Lookup::Hit(found) = self.shared.cache.find(id, use_)
-        {
-            return Ok(Some(found));
-        }
-        self.look(id, use_).await
-    }
-
-    /// Asks the server, whatever is known here.
-    async fn look(&self, id: SessionId, use_: Use) -> Result<Option<Found>, Error> {
         let epoch = self.shared.cache.epoch(id);
         let rows = self.rows(&[id]).await?;
         let Some((Some(sealed), used_at)) = rows.into_iter().next() else { return Ok(None) };
