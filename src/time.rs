@@ -71,9 +71,18 @@ pub fn age(stamp: SystemTime) -> Duration {
     stamp.elapsed().unwrap_or_default()
 }
 
-/// The system clock, and an offset that only tests set.
+/// The system clock; tests move it, and hold it where a story depends on the second.
 #[derive(Clone, Debug, Default)]
-pub struct Clock(Arc<AtomicI64>);
+pub struct Clock(Arc<Hand>);
+
+/// What tests have done to a clock.
+#[derive(Debug, Default)]
+struct Hand {
+    /// Seconds ahead of the system.
+    offset: AtomicI64,
+    /// The milliseconds at which the system's time is taken to stand; zero while it runs.
+    held: AtomicI64,
+}
 
 impl Clock {
     /// The current instant.
@@ -85,15 +94,35 @@ impl Clock {
     /// The current instant in milliseconds since the Unix epoch, for whoever compares clocks.
     #[must_use]
     pub fn now_in_millis(&self) -> i64 {
-        #[expect(clippy::disallowed_methods, reason = "the one place that reads the system clock")]
-        let system = SystemTime::now();
-        let millis = system.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-        let offset = self.0.load(Ordering::Relaxed).saturating_mul(1000);
-        i64::try_from(millis).unwrap_or(i64::MAX).saturating_add(offset)
+        let offset = self.0.offset.load(Ordering::Relaxed).saturating_mul(1000);
+        let system = match self.0.held.load(Ordering::Relaxed) {
+            0 => system(),
+            held => held,
+        };
+        system.saturating_add(offset)
     }
 
     /// Moves this clock and all its clones by `seconds`; for tests, which must not wait.
     pub fn shift(&self, seconds: i64) {
-        self.0.fetch_add(seconds, Ordering::Relaxed);
+        self.0.offset.fetch_add(seconds, Ordering::Relaxed);
     }
+
+    /// Stops this clock and all its clones, so that time passes by [`Clock::shift`] alone; for tests, which a slow machine
+    /// must not turn into other stories.
+    pub fn hold(&self) {
+        self.0.held.store(system(), Ordering::Relaxed);
+    }
+
+    /// Lets it run again, from the system's time and what it was moved by.
+    pub fn run(&self) {
+        self.0.held.store(0, Ordering::Relaxed);
+    }
+}
+
+/// Milliseconds since the Unix epoch by the system.
+fn system() -> i64 {
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the system clock")]
+    let system = SystemTime::now();
+    let millis = system.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    i64::try_from(millis).unwrap_or(i64::MAX)
 }

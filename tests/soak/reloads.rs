@@ -40,6 +40,7 @@ pub async fn world(api: std::net::SocketAddr, sockets: String) -> World {
         .provider(|options| options.access_token_lifetime = Duration::from_secs(20))
         .start()
         .await;
+    world.clock.run();
     let dir = world.dir().to_owned();
     for name in ["one.key", "two.key"] {
         std::fs::write(dir.join(name), name.repeat(8)).unwrap();

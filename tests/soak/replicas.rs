@@ -133,6 +133,7 @@ async fn two_processes_with_one_redis_log_nobody_out() {
         .provider(|options| options.access_token_lifetime = Duration::from_secs(4))
         .start()
         .await;
+    world.clock.run();
     world.provider.delay(Endpoint::Token, Duration::from_millis(150));
     let addresses = [free(), free()];
     let first = config(&world, "first.toml", addresses[0]);

@@ -43,11 +43,12 @@ impl Builder {
         self
     }
 
-    /// Starts everything.
+    /// Starts everything. Time stands until a story moves it, or lets the clock run.
     pub async fn start(self) -> World {
         log::capture();
         let log_position = log::position();
         let (clock, canary) = (Clock::default(), unique());
+        clock.hold();
         let secret = format!("canary-{canary}-secret-0-{}", unique());
         let client = Client::confidential("web", &secret)
             .redirect_uri("https://app.test/login/end")

@@ -252,7 +252,7 @@ impl World {
         self.add_host("app.test", true).await;
     }
 
-    /// From now on, the program in a process of its own takes the sidecar's place. It reads the system's clock.
+    /// From now on, the program in a process of its own takes the sidecar's place.
     pub async fn become_process(&mut self) {
         self.sidecar.take().expect("the sidecar runs").shutdown().await;
         let text = {
@@ -296,8 +296,9 @@ impl World {
         self.past.push_str(&log);
     }
 
-    /// Starts a process on the same files.
+    /// Starts a process on the same files. It reads the system's clock, and so does everything else from now on.
     pub async fn revive(&mut self) {
+        self.clock.run();
         let path = self.config_path();
         let held = self.held.as_ref().map(|(web, verdicts)| -> [OwnedFd; 2] {
             [web.try_clone().unwrap().into(), verdicts.try_clone().unwrap().into()]
