@@ -241,18 +241,30 @@ pub async fn reload(world: &World, text: &str) -> String {
     let path = world.dir().join("vestibule.toml");
     std::fs::write(path.with_extension("new"), text).unwrap();
     std::fs::rename(path.with_extension("new"), path).unwrap();
+    let began = std::time::Instant::now();
+    loop {
+        // The file may have been noticed already, and what serves then may leave the very socket that is asked.
+        match ask(world).await {
+            Ok(answer) => return answer,
+            Err(error) => assert!(began.elapsed() < std::time::Duration::from_secs(10), "{error}"),
+        }
+    }
+}
+
+/// Asks for a reload at the control socket that there is now.
+async fn ask(world: &World) -> std::io::Result<String> {
     let addresses = world.sidecar().addresses().await;
     let control = addresses.keys().find_map(|listen| match listen {
         Listen::Unix(path) => Some(path.clone()),
         Listen::Tcp(_) => None,
     });
-    let mut stream = tokio::net::UnixStream::connect(control.unwrap()).await.unwrap();
+    let mut stream = tokio::net::UnixStream::connect(control.unwrap()).await?;
     let request =
         format!("POST /-/reload HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {TOKEN}\r\nconnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.unwrap();
+    stream.write_all(request.as_bytes()).await?;
     let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    answer
+    stream.read_to_string(&mut answer).await?;
+    if answer.is_empty() { Err(std::io::ErrorKind::UnexpectedEof.into()) } else { Ok(answer) }
 }
 
 /// Whether what was written serves: by this reload, or because the file was noticed a moment before it.
