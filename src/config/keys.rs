@@ -86,15 +86,15 @@ const SERVER: &[Key] = &[
         "drain_timeout",
         Duration,
         Default("\"30s\""),
-        "How long requests in flight may take to finish after SIGTERM. Then the store is closed, and then event streams and \
-         WebSockets, which have no end of their own.",
+        "How long requests in flight may take to finish after SIGTERM. Then the session file is let go, and then event \
+         streams and WebSockets end, which have no end of their own.",
     ),
     key(
         "stream_close_delay",
         Duration,
         Default("\"0s\""),
-        "How much longer event streams and WebSockets go on after that, within drain_timeout. A process that waits for \
-         them waits to be replaced, so this is for where the next one serves already.",
+        "How much longer event streams and WebSockets go on after that, within drain_timeout and not longer than their \
+         sessions. A process that waits for them waits to be replaced, so this is for where the next one serves already.",
     ),
 ];
 

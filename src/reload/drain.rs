@@ -1,10 +1,12 @@
 //! The end of a process, in order: requests in flight finish, and the work that they left behind; the store closes; streams
 //! go last. What is not done by `drain_timeout` is left behind.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tracing::warn;
 
+use crate::mode::auth_code::Shared;
 use crate::reload::house::House;
 use crate::server::Connections;
 use crate::session::Streams;
@@ -18,35 +20,45 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Ends everything that the listeners of `house` have begun.
 pub(super) async fn all(house: &House) {
-    let (drain, delay) = {
-        let server = &house.current.load().config.server;
-        (server.drain_timeout, server.stream_close_delay)
-    };
-    let (tasks, shared) = (&house.lasting.tasks, &house.lasting.shared);
-    let streams = &shared.streams;
+    let drain = house.current.load().config.server.drain_timeout;
+    let Shared { sessions, streams, .. } = &house.lasting.shared;
     streams.begin_no_more();
-    let begun = Instant::now();
     let mut listeners = house.listeners.lock().await;
     let connections = listeners.connections();
-    let rest = async {
-        let left = || drain.saturating_sub(begun.elapsed());
-        let _ = tokio::time::timeout(left(), only_streams(&connections, streams)).await;
-        tasks.close();
-        if tokio::time::timeout(left().max(ONE_CALL), tasks.wait()).await.is_err() {
-            warn!(tasks = tasks.len(), "unfinished work was left behind");
-        }
-        // Nobody asks it any more: sessions were looked up when their streams began, and the loop that looks again has ended.
-        shared.sessions.close().await;
-        let _ = tokio::time::timeout(left().min(delay), no_streams(streams)).await;
-        streams.close();
-    };
-    tokio::join!(listeners.shutdown(drain), rest);
+    let ending = async { tokio::join!(listeners.shutdown(drain), in_order(house, &connections)) };
+    tokio::select! {
+        _ = ending => {}
+        // Sessions whose time is over take their streams along to the last.
+        () = house.watch_streams() => {}
+    }
     streams.tasks().close();
     let _ = tokio::time::timeout(LAST_WORDS, streams.tasks().wait()).await;
+    sessions.close().await;
 }
 
-/// Waits until nothing has a connection but streams. Over HTTP/2 several may share one; a request that is then taken for a
-/// stream still finishes, with its session looked up already.
+/// Requests, their work, the store, streams.
+async fn in_order(house: &House, connections: &Connections) {
+    let config = Arc::clone(&house.current.load().config);
+    let (server, idle_timeout) = (&config.server, config.sessions.idle_timeout);
+    let (tasks, Shared { sessions, streams, .. }) = (&house.lasting.tasks, &house.lasting.shared);
+    let begun = Instant::now();
+    let left = || server.drain_timeout.saturating_sub(begun.elapsed());
+    let _ = tokio::time::timeout(left(), only_streams(connections, streams)).await;
+    tasks.close();
+    if tokio::time::timeout(left().max(ONE_CALL), tasks.wait()).await.is_err() {
+        warn!(tasks = tasks.len(), "unfinished work was left behind");
+    }
+    streams.watch_once_more(sessions, idle_timeout, house.lasting.clock.now()).await;
+    // A file is free for the next process from now on, and nobody but time ends a session any more. Of a store that is
+    // shared, streams have to hear until they are gone.
+    if !sessions.are_shared() {
+        sessions.close().await;
+    }
+    let _ = tokio::time::timeout(left().min(server.stream_close_delay), no_streams(streams)).await;
+    streams.close();
+}
+
+/// Waits until nothing has a connection but streams: connections are HTTP/1.1, and have one request at a time.
 async fn only_streams(connections: &Connections, streams: &Streams) {
     while connections.count() > streams.endless().1 {
         tokio::time::sleep(LOOK).await;

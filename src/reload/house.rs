@@ -11,11 +11,15 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::config::{self, Effect, Report, Severity};
+use crate::mode::auth_code::Shared;
 use crate::reload::{ApplyLog, Phase, Tell};
 use crate::runtime::{Current, Lasting, Snapshot};
 use crate::server::{Listeners, Readiness, Reload, Standing};
 use crate::session;
 use crate::time;
+
+/// How often open streams are held against the time of their sessions.
+const WATCH: Duration = Duration::from_millis(500);
 
 /// What the loops and the listeners share.
 pub(super) struct House {
@@ -201,6 +205,17 @@ impl House {
         // What ended may have been counted under a name that is gone. Not while a reload makes new ones.
         let _still = self.listeners.lock().await;
         metrics.keep_only(&self.current.load().names());
+    }
+
+    /// Ends the streams of sessions whose time is over, and notes what clients say on streams as use of their sessions; never
+    /// ends.
+    pub(super) async fn watch_streams(&self) {
+        loop {
+            tokio::time::sleep(WATCH).await;
+            let idle_timeout = self.current.load().config.sessions.idle_timeout;
+            let Shared { sessions, streams, .. } = &self.lasting.shared;
+            streams.watch(sessions, idle_timeout, self.lasting.clock.now()).await;
+        }
     }
 
     /// Says once why an edit does not serve: in a line where operators look, and whole in the log.

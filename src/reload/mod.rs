@@ -20,7 +20,6 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::config::{self, Listen, Log, Report, Severity};
-use crate::mode::auth_code::Shared;
 use crate::runtime::{Current, Lasting, Snapshot};
 use crate::server::{Admin, Asked, Control, Listeners, Readiness, Standing};
 use crate::session;
@@ -31,9 +30,6 @@ use watch::{POLL, Watch};
 
 /// How often sessions whose time is over are cleared away.
 const SWEEP: Duration = Duration::from_secs(60);
-
-/// How often open streams are held against the time of their sessions.
-const WATCH: Duration = Duration::from_millis(500);
 
 /// Applies `[log]` at start and at each reload.
 pub type ApplyLog = Box<dyn Fn(&Log) + Send + Sync>;
@@ -256,15 +252,10 @@ async fn sweep(house: Arc<House>) {
     }
 }
 
-/// Ends the streams of sessions whose time is over, and notes what clients say on streams as use of their sessions.
+/// Looks after streams; when the process goes down, `drain` does.
 async fn watch_streams(house: Arc<House>) {
-    loop {
-        tokio::select! {
-            () = tokio::time::sleep(WATCH) => {}
-            () = house.stop.cancelled() => return,
-        }
-        let idle_timeout = house.current.load().config.sessions.idle_timeout;
-        let Shared { sessions, streams, .. } = &house.lasting.shared;
-        streams.watch(sessions, idle_timeout, house.lasting.clock.now()).await;
+    tokio::select! {
+        () = house.watch_streams() => {}
+        () = house.stop.cancelled() => {}
     }
 }

@@ -31,6 +31,8 @@ pub struct Listeners {
     control: Arc<Control>,
     running: BTreeMap<Listen, (Role, Running)>,
     closing: TaskTracker,
+    /// The connections of those that reloads have closed.
+    former: Vec<TaskTracker>,
     inherited: Inherited,
 }
 
@@ -88,7 +90,7 @@ impl Listeners {
     pub fn new(current: Current, lasting: Lasting, (admin, control): (Admin, Control), inherited: Inherited) -> Self {
         let (admin, control) = (Arc::new(admin), Arc::new(control));
         let (running, closing) = (BTreeMap::new(), TaskTracker::new());
-        Self { current, lasting, admin, control, running, closing, inherited }
+        Self { current, lasting, admin, control, running, closing, former: Vec::new(), inherited }
     }
 
     /// Binds what `snapshot` needs and is not open yet. Serves nothing, closes nothing.
@@ -148,18 +150,26 @@ impl Listeners {
         for Door { listen, bound, keeper } in doors {
             info!(listen = %listen, bound = %bound.address(), "listening");
             // Whoever answered here before finishes what it has begun.
-            if let Some((_, before)) = self.running.insert(listen, keeper.open(bound)) {
-                self.closing.spawn(before.close(drain));
+            if let Some(before) = self.running.insert(listen, keeper.open(bound)) {
+                self.close(before, drain);
             }
         }
         let gone: Vec<Listen> = self.running.keys().filter(|listen| !needed.contains_key(*listen)).cloned().collect();
         for listen in gone {
-            if let Some((_, running)) = self.running.remove(&listen) {
+            if let Some(before) = self.running.remove(&listen) {
                 info!(%listen, "listener closes");
                 self.warn_of_held(&listen);
-                self.closing.spawn(running.close(drain));
+                self.close(before, drain);
             }
         }
+    }
+
+    fn close(&mut self, (role, running): (Role, Running), drain: Duration) {
+        self.former.retain(|connections| !connections.is_empty());
+        if role != Role::Admin {
+            self.former.push(running.connections());
+        }
+        self.closing.spawn(running.close(drain));
     }
 
     /// Says which sockets of the service manager nobody serves: whoever connects there waits in vain.
@@ -184,11 +194,12 @@ impl Listeners {
             .collect()
     }
 
-    /// The connections of all but the operators' listener.
+    /// The connections of all but the operators' listener, and those of listeners that a reload has closed.
     #[must_use]
     pub fn connections(&self) -> Connections {
         let running = self.running.values().filter(|(role, _)| *role != Role::Admin);
-        Connections(running.map(|(_, running)| running.connections()).collect())
+        let running = running.map(|(_, running)| running.connections());
+        Connections(running.chain(self.former.iter().cloned()).collect())
     }
 
     /// Closes all; requests in flight may finish within `drain`. Operators can watch: their listener is the last.

@@ -61,6 +61,8 @@ impl Register {
 
 struct Entry {
     kind: StreamKind,
+    /// Whether nothing has to be asked any more before it begins.
+    settled: bool,
     cut: CancellationToken,
     /// Whether the client said something since that was last noted.
     spoke: Arc<AtomicBool>,
@@ -72,6 +74,12 @@ struct Entry {
     binding: Option<Arc<Binding>>,
     /// The route that it was opened on.
     route: Option<Name>,
+}
+
+/// How a session is looked at, and whether its time is over as far as is known here.
+struct Due {
+    touch: Touch,
+    is_over: bool,
 }
 
 /// One open stream. Dropping it says that it has ended.
@@ -111,6 +119,9 @@ impl Streams {
         let found = member.sessions.load(member.session, member.idle_timeout, Touch::Look, member.now).await?;
         let Some(found) = found else { return Ok(None) };
         self.note(&found, member.idle_timeout);
+        if let Some(entry) = self.register().open.get_mut(&stream.key) {
+            entry.settled = true;
+        }
         // And only now would a reload that takes its route away.
         Ok(member.sessions.is_served(&found.session.binding).then_some(stream))
     }
@@ -128,6 +139,7 @@ impl Streams {
             key,
             Entry {
                 kind,
+                settled: session.is_none(),
                 cut: cut.clone(),
                 spoke: Arc::clone(&spoke),
                 used_at,
@@ -163,12 +175,13 @@ impl Streams {
         self.register().closing = true;
     }
 
-    /// How many are open that would never end by themselves, and how many of those keep a connection of the server's.
+    /// How many are open that would never end by themselves, and how many of those are all that a connection of the server's
+    /// is kept for.
     #[must_use]
     pub fn endless(&self) -> (usize, usize) {
         let register = self.register();
         let endless = || register.open.values().filter(|entry| entry.kind.is_endless());
-        (endless().count(), endless().filter(|entry| entry.kind != StreamKind::WebSocket).count())
+        (endless().count(), endless().filter(|entry| entry.settled && entry.kind != StreamKind::WebSocket).count())
     }
 
     /// What would never end by itself ends now, and nothing of that kind begins any more.
@@ -183,26 +196,43 @@ impl Streams {
     /// Notes what clients said as use of their sessions, and cuts the streams of sessions whose time is over. Called
     /// every second or so by a background loop.
     pub async fn watch(&self, sessions: &Sessions, idle_timeout: Duration, now: Timestamp) {
-        for (session, touch) in self.due(idle_timeout, now) {
-            match (sessions.load(session, idle_timeout, touch, now).await, touch) {
-                (Ok(Some(found)), _) => self.note(&found, idle_timeout),
+        let due = self.due(NOTED.min(idle_timeout / 4), now);
+        self.look(due, (sessions, idle_timeout), now).await;
+    }
+
+    /// The same before the store closes: nothing that was said waits for its time to be noted.
+    pub async fn watch_once_more(&self, sessions: &Sessions, idle_timeout: Duration, now: Timestamp) {
+        let due = self.due(Duration::ZERO, now);
+        self.look(due, (sessions, idle_timeout), now).await;
+    }
+
+    async fn look(
+        &self,
+        due: BTreeMap<SessionId, Due>,
+        (sessions, idle_timeout): (&Sessions, Duration),
+        now: Timestamp,
+    ) {
+        for (session, Due { touch, is_over }) in due {
+            match sessions.load(session, idle_timeout, touch, now).await {
+                Ok(Some(found)) => self.note(&found, idle_timeout),
+                Ok(None) => self.cut(session),
                 // A store that does not answer prolongs nothing.
-                (Ok(None), _) | (Err(_), Touch::Look) => self.cut(session),
-                (Err(_), Touch::Use) => {}
+                Err(_) if is_over => self.cut(session),
+                Err(_) => {}
             }
         }
     }
 
-    /// The sessions that have to be looked at now, or that were used.
-    fn due(&self, idle_timeout: Duration, now: Timestamp) -> BTreeMap<SessionId, Touch> {
-        let interval = NOTED.min(idle_timeout / 4);
+    /// The sessions that have to be looked at now, or that were used and noted less recently than `interval` ago.
+    fn due(&self, interval: Duration, now: Timestamp) -> BTreeMap<SessionId, Due> {
         let mut due = BTreeMap::new();
         for ((session, _), entry) in &self.register().open {
             let Some(session) = session else { continue };
+            let is_over = now >= entry.ends_at;
             if now >= entry.used_at.plus(interval) && entry.spoke.swap(false, Ordering::Relaxed) {
-                due.insert(*session, Touch::Use);
-            } else if now >= entry.ends_at {
-                due.entry(*session).or_insert(Touch::Look);
+                due.insert(*session, Due { touch: Touch::Use, is_over });
+            } else if is_over {
+                due.entry(*session).or_insert(Due { touch: Touch::Look, is_over });
             }
         }
         due

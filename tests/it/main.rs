@@ -26,6 +26,7 @@ mod control;
 mod demo;
 mod cross_site;
 mod diff;
+mod drain;
 mod edits;
 mod every_key;
 mod explain;

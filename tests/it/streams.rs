@@ -22,7 +22,7 @@ use crate::world::upstream::{EchoUpstream, Reply};
 const SECOND: Duration = Duration::from_secs(1);
 
 /// An answer that says `text` and stays open.
-fn open(media: &str, text: &str) -> Reply {
+pub fn open(media: &str, text: &str) -> Reply {
     Reply::Stream {
         headers: vec![("content-type".to_owned(), media.to_owned())],
         parts: vec![(Duration::ZERO, text.into())],
@@ -195,66 +195,6 @@ async fn px_14_f17_whoever_leaves_takes_the_other_side_along() {
     dying.says("half").await;
     assert_eq!(dying.ended().await.0, Ending::Broken);
     none_counted(&world).await;
-    world.finish().await;
-}
-
-#[tokio::test]
-async fn l15_a_shutdown_lets_requests_finish_and_then_ends_event_streams() {
-    let mut world = World::start().await;
-    world.upstream.on("/api/events", open("text/event-stream", "data: hello\n\n"));
-    let parts = vec![(Duration::ZERO, b"first ".to_vec()), (SECOND, b"last".to_vec())];
-    world.upstream.on("/api/report", Reply::Stream { headers: Vec::new(), parts, open: false });
-    world.browser.login("alice").await;
-    let mut events = Live::get(&world, &world.browser, "/api/events").await;
-    events.says("data: hello\n\n").await;
-    let mut report = Live::get(&world, &world.browser, "/api/report").await;
-    report.says("first ").await;
-    let began = Instant::now();
-    let (ended, finished, ()) = tokio::join!(events.ended(), report.ended(), world.restart());
-    assert_eq!((ended.0, finished.0), (Ending::Broken, Ending::Whole));
-    assert!(ended.1 >= finished.1, "the stream went first: {ended:?} {finished:?}");
-    assert!(began.elapsed() < SECOND * 5, "{:?}", began.elapsed());
-    world.finish().await;
-}
-
-/// Requests, the store, streams: in this order, each with the one after it still at work.
-#[tokio::test]
-async fn l15_a_shutdown_closes_the_store_before_streams_which_go_on_for_as_long_as_is_said() {
-    let world = World::builder().config(|toml| {
-        toml.set("sessions", "store", "{ file = \"state/sessions.redb\" }")
-            .text("server", "stream_close_delay", "2s")
-    });
-    let mut world = world.start().await;
-    let parts = vec![(Duration::ZERO, b"data: hello\n\n".to_vec()), (SECOND * 2, b"data: still here\n\n".to_vec())];
-    let headers = vec![("content-type".to_owned(), "text/event-stream".to_owned())];
-    world.upstream.on("/api/events", Reply::Stream { headers, parts, open: true });
-    let parts = vec![(Duration::ZERO, b"first ".to_vec()), (SECOND, b"last".to_vec())];
-    world.upstream.on("/api/report", Reply::Stream { headers: Vec::new(), parts, open: false });
-    world.browser.login("alice").await;
-    let mut events = Live::get(&world, &world.browser, "/api/events").await;
-    events.says("data: hello\n\n").await;
-    let mut report = Live::get(&world, &world.browser, "/api/report").await;
-    report.says("first ").await;
-    let file = std::fs::File::open(world.dir().join("state/sessions.redb")).unwrap();
-    assert!(file.try_lock().is_err(), "the store is open");
-    let story = async {
-        let finished = report.ended().await;
-        assert_eq!(finished.0, Ending::Whole);
-        let begun = Instant::now();
-        while file.try_lock().is_err() {
-            assert!(begun.elapsed() < SECOND, "the store is not closed when requests are done");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        file.unlock().unwrap();
-        events.says("data: still here\n\n").await;
-        events.ended().await
-    };
-    let began = Instant::now();
-    let (ended, ()) = tokio::join!(story, world.restart());
-    assert_eq!(ended.0, Ending::Broken);
-    let took = began.elapsed();
-    assert!(took > SECOND * 2 && took < SECOND * 8, "{took:?}");
-    world.browser.get("/api/me").await.is(200);
     world.finish().await;
 }
 

@@ -277,19 +277,6 @@ async fn a_reload_leaves_open_sockets_alone_even_when_everything_about_them_chan
 }
 
 #[tokio::test]
-async fn l15_a_shutdown_does_not_wait_for_sockets() {
-    let (mut world, upstream) = world().await;
-    let mut socket = Socket::open(&world, &world.browser).await;
-    socket.echoes("hello").await;
-    let began = Instant::now();
-    world.restart().await;
-    assert!(began.elapsed() < SECOND * 5, "{:?}", began.elapsed());
-    socket.ended().await;
-    upstream.has_open(0).await;
-    world.finish().await;
-}
-
-#[tokio::test]
 async fn a_silent_socket_has_a_limit_and_a_word_sets_it_anew() {
     let upstream = SocketUpstream::start().await;
     let url = upstream.url();

@@ -5,8 +5,10 @@ use std::future::IntoFuture as _;
 use std::time::{Duration, Instant};
 
 use super::{Replicas, SECOND, needs_redis, shares};
+use crate::streams::open;
 use crate::world::World;
 use crate::world::browser::Browser;
+use crate::world::live::{Ending, Live, Socket, SocketUpstream};
 use crate::world::redis::{self, RedisServer};
 
 /// A server that says nothing any more is not passed over: memory is believed for less than a second.
@@ -98,4 +100,43 @@ async fn without_the_server_it_starts_and_says_so_and_lets_nobody_in() {
     world.browser.login("alice").await;
     world.browser.get("/api/me").await.is(200);
     world.finish().await;
+}
+
+/// A store that does not answer prolongs nothing, however much is said on a stream.
+#[tokio::test]
+async fn sc_5_a_stream_that_never_falls_silent_ends_with_its_session_without_the_server_too() {
+    needs_redis!();
+    let sockets = SocketUpstream::start().await;
+    let url = sockets.url();
+    let mut two = Replicas::with(move |toml| toml.text("upstreams.api", "url", &url)).await;
+    two.world.browser.login("alice").await;
+    let mut socket = Socket::open(&two.world, &two.world.browser).await;
+    socket.echoes("hello").await;
+    two.redis.kill();
+    two.world.clock.shift(11 * 3600);
+    let chattered = socket.chatters().await;
+    assert!(chattered < SECOND * 4, "it went on for {chattered:?}");
+    two.redis.run();
+    two.finish().await;
+}
+
+/// A process that goes down listens for as long as it has streams.
+#[tokio::test]
+async fn lo_9_an_end_at_one_process_is_heard_by_one_whose_last_streams_go_on() {
+    needs_redis!();
+    let mut two = Replicas::with(|toml| toml.text("server", "stream_close_delay", "8s")).await;
+    let events = open("text/event-stream", "data: hello\n\n");
+    two.world.upstream.on("/api/events", events);
+    two.world.browser.login("alice").await;
+    let mut events = Live::get(&two.world, &two.world.browser, "/api/events").await;
+    events.says("data: hello\n\n").await;
+    let leaving = tokio::spawn(two.world.leave().shutdown());
+    assert!(events.is_quiet_for(SECOND).await);
+    two.at_other().await;
+    two.world.browser.post("/logout").header("x-vestibule-csrf", "1").await.is(200);
+    let ended = events.ended().await;
+    assert!(ended.0 == Ending::Broken && ended.1 < SECOND, "{ended:?}");
+    leaving.await.unwrap();
+    two.world.enter().await;
+    two.finish().await;
 }

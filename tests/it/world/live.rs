@@ -172,6 +172,18 @@ impl Socket {
         began.elapsed()
     }
 
+    /// Says something again and again until it is over; how long that took.
+    pub async fn chatters(mut self) -> Duration {
+        let began = Instant::now();
+        let over = async {
+            while self.0.send(Message::text("and")).await.is_ok() && matches!(self.0.next().await, Some(Ok(_))) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, over).await.expect("an end in time");
+        began.elapsed()
+    }
+
     /// Whether nothing comes and nothing ends for a while.
     pub async fn is_quiet_for(&mut self, time: Duration) -> bool {
         tokio::time::timeout(time, self.0.next()).await.is_err()

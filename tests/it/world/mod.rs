@@ -47,7 +47,7 @@ use toml::Toml;
 use upstream::EchoUpstream;
 
 /// Where the routes of a world listen, as its config file says.
-const ROUTES: &str = "127.0.0.1:0";
+pub const ROUTES: &str = "127.0.0.1:0";
 
 /// Where its metrics listen; another address, because one listener is one address and port.
 const METRICS: &str = "127.0.0.2:0";
@@ -247,7 +247,17 @@ impl World {
 
     /// Stops the sidecar and starts it again on the same files.
     pub async fn restart(&mut self) {
-        self.sidecar.take().expect("the sidecar runs").shutdown().await;
+        self.leave().shutdown().await;
+        self.enter().await;
+    }
+
+    /// Takes the sidecar out of the world, for a story of its end.
+    pub fn leave(&mut self) -> Sidecar {
+        self.sidecar.take().expect("the sidecar runs")
+    }
+
+    /// Starts a sidecar on the same files.
+    pub async fn enter(&mut self) {
         self.sidecar = Some(start_sidecar(&self.config_path(), &self.clock).await);
         self.add_host("app.test", true).await;
     }
