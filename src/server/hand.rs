@@ -79,7 +79,7 @@ pub(super) async fn end(query: &str, lasting: &Lasting) -> Response<Body> {
     }
     match sessions.end_by_hand(&asked.filter, now).await {
         Ok(ended) => {
-            info!(ended, which = query, "control: sessions ended");
+            info!(ended, which = which(&asked.filter), "control: sessions ended");
             answer(&json!({ "ended": ended }))
         }
         Err(error) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{error}; some may have ended\n")),
@@ -103,6 +103,24 @@ fn is_empty(filter: &Filter) -> bool {
     let Filter { id, subject, sid, route, provider, older_than, idle_for } = filter;
     let texts = [id, subject, sid, route, provider].into_iter().all(Option::is_none);
     texts && older_than.is_none() && idle_for.is_none()
+}
+
+/// The filters that were used, for the log: whom `sub` and `sid` name is nobody's business there.
+fn which(filter: &Filter) -> String {
+    let Filter { id, subject, sid, route, provider, older_than, idle_for } = filter;
+    let text = |name, value: &Option<String>| value.as_ref().map(|value| format!("{name}={value}"));
+    let time = |name, value: &Option<Duration>| value.map(|value| format!("{name}={}s", value.as_secs()));
+    let parts = [
+        text("id", id),
+        subject.as_ref().map(|_| "sub".to_owned()),
+        sid.as_ref().map(|_| "sid".to_owned()),
+        text("route", route),
+        text("provider", provider),
+        time("older_than", older_than),
+        time("idle_for", idle_for),
+    ];
+    let said: Vec<String> = parts.into_iter().flatten().collect();
+    if said.is_empty() { "all".to_owned() } else { said.join(", ") }
 }
 
 /// Reads the query. What is not understood is never passed over: it was to narrow down what ends.

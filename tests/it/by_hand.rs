@@ -5,8 +5,9 @@ use std::process::{Command, Output};
 use crate::world::{Edit, World};
 
 /// The program's answer, asked about the config of `world`.
-async fn sessions(world: &World, arguments: &'static [&'static str]) -> Output {
+async fn sessions(world: &World, arguments: &[&str]) -> Output {
     let config = world.dir().join("vestibule.toml");
+    let arguments: Vec<String> = arguments.iter().map(|&argument| argument.to_owned()).collect();
     let run = move || {
         let mut command = Command::new(env!("CARGO_BIN_EXE_vestibule"));
         command.arg("sessions").args(arguments).arg("--config").arg(config).output().unwrap()
@@ -19,11 +20,8 @@ fn said(output: &Output) -> (bool, String) {
     (output.status.success(), String::from_utf8(text).unwrap())
 }
 
-#[tokio::test]
-async fn who_is_logged_in_is_listed_and_ended() {
-    let world = World::start().await;
-    let (done, text) = said(&sessions(&world, &["list"]).await);
-    assert!(!done && text.contains("`server.control` is not set"), "{text}");
+/// Has `world` take orders on a socket, with a token for good measure.
+async fn take_orders(world: &World) {
     let token = world.dir().join("control.token");
     std::fs::write(&token, "a-token-of-more-than-thirty-two-bytes").unwrap();
     let place = format!("unix:{}", world.dir().join("control.sock").display());
@@ -35,6 +33,14 @@ async fn who_is_logged_in_is_listed_and_ended() {
         )
     });
     assert_eq!(edit.await, Edit::Served);
+}
+
+#[tokio::test]
+async fn who_is_logged_in_is_listed_and_ended() {
+    let world = World::start().await;
+    let (done, text) = said(&sessions(&world, &["list"]).await);
+    assert!(!done && text.contains("`server.control` is not set"), "{text}");
+    take_orders(&world).await;
     assert_eq!(said(&sessions(&world, &["list"]).await), (true, "nobody\n".to_owned()));
     let bob = world.new_browser();
     world.browser.login("alice").await;
@@ -55,5 +61,44 @@ async fn who_is_logged_in_is_listed_and_ended() {
     world.browser.get("/api/me").await.is(200);
     assert_eq!(said(&sessions(&world, &["end", "--all"]).await), (true, "1 session ended\n".to_owned()));
     world.browser.get("/api/me").await.refused(401, "login_required");
+    world.finish().await;
+}
+
+/// What the log keeps of an order is which filters it had, not whom it was about.
+#[tokio::test]
+async fn the_log_names_no_person_whose_sessions_end_by_hand() {
+    let world = World::start().await;
+    take_orders(&world).await;
+    let carol = world.new_browser();
+    world.browser.login("alice").await;
+    carol.login("carol").await;
+    let (_, text) = said(&sessions(&world, &["list", "--sub", "carol-0001", "--json"]).await);
+    let session: serde_json::Value = serde_json::from_str(text.trim()).unwrap();
+    let sid = session["sid"].as_str().unwrap();
+    let id = &session["id"].as_str().unwrap()[..16];
+    let orders = [
+        (vec!["--sub", "carol-0001", "--sid", sid, "--route", "other"], "sub, sid, route=other"),
+        (vec!["--id", id, "--sub", "carol-0001", "--older-than", "8h"], &format!("id={id}, sub, older_than=28800s")),
+        (vec!["--provider", "corp", "--idle-for", "30m"], "provider=corp, idle_for=1800s"),
+        (vec!["--sub", "someone\nelse"], "sub"),
+        (vec!["--sid", sid], "sid"),
+        (vec!["--all"], "all"),
+    ];
+    for (arguments, which) in orders {
+        let before = world.log();
+        let (done, text) = said(&sessions(&world, &[&["end"], &*arguments].concat()).await);
+        assert!(done, "{arguments:?}: {text}");
+        let log = world.log().split_off(before.len());
+        let own: Vec<&str> = log.lines().filter(|line| line.contains("\"target\":\"vestibule")).collect();
+        // Other worlds give orders, too; none of them says these.
+        let ends: Vec<&&str> = own.iter().filter(|line| line.contains("control: sessions ended")).collect();
+        let told = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["fields"]["which"] == which;
+        assert!(ends.iter().any(|line| told(line)), "{which} is not in {ends:?}");
+        assert!(!ends.iter().any(|line| line.contains("carol-0001") || line.contains("someone")), "{ends:?}");
+        assert!(!own.iter().any(|line| line.contains(sid)), "{sid} is in\n{}", own.join("\n"));
+    }
+    for browser in [&world.browser, &carol] {
+        browser.get("/api/me").await.refused(401, "login_required");
+    }
     world.finish().await;
 }
