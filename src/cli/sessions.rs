@@ -52,10 +52,10 @@ struct Which {
     #[arg(long, value_name = "HEX")]
     id: Option<String>,
     /// The user, as the provider names it: `sub`
-    #[arg(long, value_name = "SUB")]
+    #[arg(long, value_name = "SUB", allow_hyphen_values = true)]
     sub: Option<String>,
     /// The provider's name for its own session
-    #[arg(long, value_name = "SID")]
+    #[arg(long, value_name = "SID", allow_hyphen_values = true)]
     sid: Option<String>,
     /// The route that they were made on
     #[arg(long, value_name = "NAME")]

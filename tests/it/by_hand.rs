@@ -64,6 +64,19 @@ async fn who_is_logged_in_is_listed_and_ended() {
     world.finish().await;
 }
 
+/// Providers make up names in base64url, so that one in 64 begins as an option does.
+#[tokio::test]
+async fn a_name_may_begin_with_a_hyphen() {
+    let world = World::start().await;
+    take_orders(&world).await;
+    for arguments in [["--sid", "-6kX2"], ["--sub", "-6kX2"], ["--sub", "--all"]] {
+        assert_eq!(said(&sessions(&world, &[&["list"], &arguments[..]].concat()).await), (true, "nobody\n".to_owned()));
+        let ended = said(&sessions(&world, &[&["end"], &arguments[..]].concat()).await);
+        assert_eq!(ended, (true, "0 sessions ended\n".to_owned()), "{arguments:?}");
+    }
+    world.finish().await;
+}
+
 /// What the log keeps of an order is which filters it had, not whom it was about.
 #[tokio::test]
 async fn the_log_names_no_person_whose_sessions_end_by_hand() {
