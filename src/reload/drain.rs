@@ -51,7 +51,7 @@ async fn in_order(house: &House, connections: &Connections) {
     streams.watch_once_more(sessions, idle_timeout, house.lasting.clock.now()).await;
     // A file is free for the next process from now on, and nobody but time ends a session any more. Of a store that is
     // shared, streams have to hear until they are gone.
-    if !sessions.are_shared() {
+    if !sessions.is_shared() {
         sessions.close().await;
     }
     let _ = tokio::time::timeout(left().min(server.stream_close_delay), no_streams(streams)).await;

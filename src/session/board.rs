@@ -1,10 +1,11 @@
-//! What all processes that share a store must know for a while beside sessions. Where there is one process, it knows
-//! everything itself, and nothing of this happens.
+//! What must be known for a while beside sessions: to all processes that share a store, and to the next one where sessions
+//! outlive the process. With a store in memory, the process knows everything itself, and nothing of this happens.
 
 use std::time::Duration;
 
 use crate::session::sessions::Store;
 use crate::session::{Error, Sessions};
+use crate::time::Timestamp;
 
 impl Sessions {
     /// Whether other processes may have the same sessions.
@@ -13,8 +14,8 @@ impl Sessions {
         matches!(&**self.store.load(), Store::Redis(_))
     }
 
-    /// Notes `value` under `name` for `time`, unless something else is noted there; true when it was the first. No two
-    /// callers may have the same value.
+    /// Notes `value` under `name` for `time` where processes share a store, unless something else is noted there; true when
+    /// it was the first. No two callers may have the same value.
     ///
     /// # Errors
     /// [`Error`] when the store does not answer: whether it was the first is not known then.
@@ -29,9 +30,10 @@ impl Sessions {
     ///
     /// # Errors
     /// [`Error`] when the store does not answer.
-    pub async fn note(&self, name: &str, value: &[u8], time: Duration) -> Result<(), Error> {
+    pub async fn note(&self, name: &str, value: &[u8], (time, now): (Duration, Timestamp)) -> Result<(), Error> {
         match &*self.store.load_full() {
-            Store::Memory(_) | Store::File(_) => Ok(()),
+            Store::Memory(_) => Ok(()),
+            Store::File(file) => file.note(name, value, now.plus(time)).await,
             Store::Redis(redis) => redis.note(name, value, time).await,
         }
     }
@@ -40,14 +42,15 @@ impl Sessions {
     ///
     /// # Errors
     /// [`Error`] when the store does not answer.
-    pub async fn noted(&self, names: &[String]) -> Result<Vec<Option<Vec<u8>>>, Error> {
+    pub async fn noted(&self, names: &[String], now: Timestamp) -> Result<Vec<Option<Vec<u8>>>, Error> {
         match &*self.store.load_full() {
-            Store::Memory(_) | Store::File(_) => Ok(vec![None; names.len()]),
+            Store::Memory(_) => Ok(vec![None; names.len()]),
+            Store::File(file) => file.noted(names, now).await,
             Store::Redis(redis) => redis.noted_under(names).await,
         }
     }
 
-    /// Takes a note away and answers what it was; exactly one caller gets it.
+    /// Takes a note away where processes share a store, and answers what it was; exactly one caller gets it.
     ///
     /// # Errors
     /// [`Error`] when the store does not answer.

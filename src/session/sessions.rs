@@ -315,12 +315,6 @@ impl Sessions {
         }
     }
 
-    /// Whether other processes serve these sessions too, and may end them.
-    #[must_use]
-    pub fn are_shared(&self) -> bool {
-        matches!(**self.store.load(), Store::Redis(_))
-    }
-
     /// Lets go of the store; whoever asks it from now on is refused.
     pub async fn close(&self) {
         let store = self.store.load_full();

@@ -264,6 +264,33 @@ async fn bc_7_bc_10_o26_nonsense_is_bounded() {
     world.finish().await;
 }
 
+/// Sessions that outlive the process are no better known than what was said about their end.
+#[tokio::test]
+async fn bc_5_bc_8_a_restart_forgets_no_logout() {
+    let mut world = World::builder()
+        .config(|toml| toml.set("sessions", "store", "{ file = \"state/sessions.redb\" }"))
+        .start()
+        .await;
+    world.browser.login("alice").await;
+    let (late, bob) = (world.new_browser(), world.new_browser());
+    let picker = late.begin_login().await;
+    let callback = late.callback_for(&picker, "alice").await;
+    let picker = bob.begin_login().await;
+    let bobs = bob.callback_for(&picker, "bob").await;
+    let good = token(&world, None, &[]);
+    assert_eq!(tell(&world, &good).await.0, 200);
+    world.restart().await;
+    let answer = late.navigate(callback.as_str()).await;
+    assert!(answer.text().contains("login_expired"), "{}", answer.describe());
+    bob.navigate(bobs.as_str()).await.is(200).at("https://app.test/");
+    world.clock.shift(1);
+    world.browser.navigate("/login/start").await.is(200).at("https://app.test/");
+    let (status, answer) = tell(&world, &good).await;
+    assert_eq!(status, 400, "{answer}");
+    assert!(is_in(&world.browser).await);
+    world.finish().await;
+}
+
 #[tokio::test]
 async fn logins_in_a_file_are_ended_from_outside_too_and_stay_ended() {
     let mut world = World::builder()

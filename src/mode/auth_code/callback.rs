@@ -157,7 +157,7 @@ impl AuthCode {
         let landing = match self.shared.logins.find(name, call.now) {
             Some(flight) => flight.landing().await,
             None => {
-                let landings = Landings { sessions: &self.shared.sessions, keys: &self.keys, name };
+                let landings = Landings { sessions: &self.shared.sessions, keys: &self.keys, name, now: call.now };
                 landings.told().await?.ok_or_else(unknown)?
             }
         };
@@ -240,7 +240,7 @@ impl Exchange {
             return self.land().await;
         }
         let (keys, name) = (Arc::clone(&self.keys), self.name.clone());
-        let landings = Landings { sessions: &sessions, keys: &keys, name: &name };
+        let landings = Landings { sessions: &sessions, keys: &keys, name: &name, now: self.now };
         match landings.is_first().await {
             Ok(true) => {}
             Ok(false) => return landings.wait().await,
@@ -276,7 +276,7 @@ impl Exchange {
         let session = Session::open(&handle, self.binding, grant, self.limits.max_lifetime, self.now);
         let session = self.shared.sessions.insert(session, self.now).await?;
         // Asked after the session can be found: whoever logs out from now on ends it, and who did before is known here.
-        match self.shared.farewells.cover(&self.shared.sessions, &session, self.begun).await {
+        match self.shared.farewells.cover(&self.shared.sessions, &session, (self.begun, self.now)).await {
             Ok(false) => {}
             covered => {
                 self.shared.sessions.end(Selector::Id(session.id), EndKind::BackChannel).await?;

@@ -1,5 +1,6 @@
 //! What was said about the end of sessions, for as long as it matters: which logout tokens were used, and who was logged
-//! out while a login of theirs may still be on its way. Processes that share a store share this.
+//! out while a login of theirs may still be on its way. Processes that share a store share this, and a store in a file keeps it
+//! for the next one.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -100,7 +101,7 @@ impl Farewells {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes that a token of `issuer` is used, once.
+    /// Takes a token of `issuer` to act on, once; see [`heard`](Self::heard) and [`take_back`](Self::take_back).
     pub(super) async fn hear(
         &self,
         sessions: &Sessions,
@@ -109,18 +110,28 @@ impl Farewells {
     ) -> Result<(), Unheard> {
         let name = used(issuer, token);
         self.hear_here(&name, token.over_at, now)?;
-        let first = match crate::web::token() {
-            Ok(own) => sessions.note_first(&name, own.as_bytes(), token.over_at.since(now)).await,
-            Err(error) => Err(error.into()),
-        };
-        match first {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(Unheard::Replayed),
+        match sessions.noted(std::slice::from_ref(&name), now).await.as_deref() {
+            Ok([None]) => Ok(()),
+            Ok(_) => Err(Unheard::Replayed),
             Err(_) => {
                 self.book().used.remove(&name);
                 Err(Unheard::Full)
             }
         }
+    }
+
+    /// Notes for everybody else that a token is used: after it was acted on, so that one whose process was killed meanwhile
+    /// is good when the provider sends it again.
+    ///
+    /// # Errors
+    /// [`Error`] when the store does not answer.
+    pub(super) async fn heard(
+        &self,
+        sessions: &Sessions,
+        (issuer, token): (&str, &LogoutToken),
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        sessions.note(&used(issuer, token), b"", (token.over_at.since(now), now)).await
     }
 
     fn hear_here(&self, name: &str, over_at: Timestamp, now: Timestamp) -> Result<(), Unheard> {
@@ -139,11 +150,8 @@ impl Farewells {
     }
 
     /// Forgets that a token was used: nothing came of it, and the provider may send it again.
-    pub(super) async fn take_back(&self, sessions: &Sessions, issuer: &str, token: &LogoutToken) {
-        let name = used(issuer, token);
-        self.book().used.remove(&name);
-        // Where that fails, the provider is refused when it sends it again, and sends another.
-        let _ = sessions.take_note(&name).await;
+    pub(super) fn take_back(&self, issuer: &str, token: &LogoutToken) {
+        self.book().used.remove(&used(issuer, token));
     }
 
     /// Notes that all of `who` are logged out: from now on, no login ends well that has begun before.
@@ -175,14 +183,19 @@ impl Farewells {
             }
             book.gone.insert(name.clone(), now);
         }
-        sessions.note(&name, now.unix().to_string().as_bytes(), Attempt::LIFETIME).await
+        sessions.note(&name, now.unix().to_string().as_bytes(), (Attempt::LIFETIME, now)).await
     }
 
     /// Whether the user of `session`, whose login began at `begun`, was logged out since (BC-8).
     ///
     /// # Errors
     /// [`Error`] when the store does not answer: it is not known then.
-    pub(super) async fn cover(&self, sessions: &Sessions, session: &Session, begun: Timestamp) -> Result<bool, Error> {
+    pub(super) async fn cover(
+        &self,
+        sessions: &Sessions,
+        session: &Session,
+        (begun, now): (Timestamp, Timestamp),
+    ) -> Result<bool, Error> {
         let names = Who::names(session);
         {
             let book = self.book();
@@ -190,7 +203,7 @@ impl Farewells {
                 return Ok(true);
             }
         }
-        let noted = sessions.noted(&names).await?;
+        let noted = sessions.noted(&names, now).await?;
         let since = |noted: Vec<u8>| String::from_utf8(noted).ok()?.parse().ok().map(Timestamp::from_unix);
         Ok(noted.into_iter().flatten().filter_map(since).any(|noted| noted >= begun))
     }

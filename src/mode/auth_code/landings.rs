@@ -8,6 +8,7 @@ use crate::error::Reason;
 use crate::mode::auth_code::attempt;
 use crate::mode::auth_code::flights::{Failure, Landing, REPEAT};
 use crate::session::{Error, Handle, Sessions};
+use crate::time::Timestamp;
 use crate::web::{KeyRing, Purpose};
 
 /// How long an exchange in another process is waited for: longer than the provider may take.
@@ -20,6 +21,8 @@ pub(super) struct Landings<'a> {
     pub(super) keys: &'a KeyRing,
     /// The public name of its state.
     pub(super) name: &'a str,
+    /// The instant of the callback.
+    pub(super) now: Timestamp,
 }
 
 impl Landings<'_> {
@@ -42,12 +45,12 @@ impl Landings<'_> {
         let plain = postcard::to_stdvec(&plain).map_err(|_| Error::Unwritable)?;
         let sealed = self.keys.seal_bytes(Purpose::Login, self.note().as_bytes(), &plain)?;
         // The code is used for as long as the attempt could be shown again; after a while only that is said.
-        self.sessions.note(&self.note(), &sealed, REPEAT).await
+        self.sessions.note(&self.note(), &sealed, (REPEAT, self.now)).await
     }
 
     /// How it landed, `None` while it has not, or when nobody knows any more.
     pub(super) async fn told(&self) -> Result<Option<Landing>, Error> {
-        let noted = self.sessions.noted(&[self.note()]).await?.pop().flatten();
+        let noted = self.sessions.noted(&[self.note()], self.now).await?.pop().flatten();
         let plain = noted.and_then(|sealed| self.keys.open_bytes(Purpose::Login, self.note().as_bytes(), &sealed).ok());
         Ok(plain.and_then(|plain| {
             Some(match postcard::from_bytes::<Option<(String, String)>>(&plain).ok()? {

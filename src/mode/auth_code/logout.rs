@@ -42,7 +42,7 @@ impl Departures {
             // Whichever process is asked for it.
             let note = note(&token);
             let sealed = keys.seal_bytes(Purpose::Logout, note.as_bytes(), url.as_bytes())?;
-            sessions.note(&note, &sealed, DEPARTURE).await?;
+            sessions.note(&note, &sealed, (DEPARTURE, now)).await?;
             return Ok(token);
         }
         let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);

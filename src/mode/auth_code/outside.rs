@@ -58,17 +58,13 @@ impl AuthCode {
             Unheard::Replayed => unacceptable("it was used before"),
             Unheard::Full => Refusal::new(Reason::StoreUnavailable).because("no room for another logout"),
         })?;
-        match self.end_by(issuer, &token, call.now).await {
-            Ok(ended) => {
-                self.told(call, &ended, EndKind::BackChannel);
-                Ok(())
-            }
-            Err(refusal) => {
-                // Nothing came of it: the provider may say it again.
-                farewells.take_back(sessions, issuer, &token).await;
-                Err(refusal)
-            }
-        }
+        let ended = async {
+            let ended = self.end_by(issuer, &token, call.now).await?;
+            self.told(call, &ended, EndKind::BackChannel);
+            Ok(farewells.heard(sessions, (issuer, &token), call.now).await?)
+        };
+        // Nothing came of it, or it is not noted: the provider may say it again.
+        ended.await.inspect_err(|_: &Refusal| farewells.take_back(issuer, &token))
     }
 
     /// Ends the sessions that a token means: that of its `sid`, whose user must be its `sub` when it has both, or else all

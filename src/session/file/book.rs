@@ -26,6 +26,8 @@ const ROWS: TableDefinition<'_, Id, Fields> = TableDefinition::new("rows");
 const INDEX: TableDefinition<'_, (u64, Id), ()> = TableDefinition::new("index");
 /// Refreshes on the wire: the version whose token was sent, and the run that sent it.
 const REFRESHES: TableDefinition<'_, Id, (u64, u64)> = TableDefinition::new("refreshes");
+/// What is known beside sessions, and until when.
+const NOTES: TableDefinition<'_, &'static str, (i64, &'static [u8])> = TableDefinition::new("notes");
 const ABOUT: TableDefinition<'_, &'static str, u64> = TableDefinition::new("about");
 
 /// The layout of these tables; a new one takes a new number.
@@ -149,6 +151,23 @@ impl Book {
         Ok(None)
     }
 
+    /// What is noted under `names`, in their order.
+    pub(super) fn noted(&self, names: &[String], now: Timestamp) -> Result<Vec<Option<Vec<u8>>>, Fault> {
+        let notes = self.database.begin_read()?.open_table(NOTES)?;
+        let noted = |name: &String| Ok(notes.get(name.as_str())?.and_then(|note| still(note.value(), now)));
+        names.iter().map(noted).collect()
+    }
+
+    /// Whether something is noted whose time is over.
+    pub(super) fn has_old_notes(&self, now: Timestamp) -> Result<bool, Fault> {
+        for entry in self.database.begin_read()?.open_table(NOTES)?.iter()? {
+            if entry?.1.value().0 <= now.unix() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// How many sessions there are.
     pub(super) fn len(&self) -> Result<usize, Fault> {
         let rows = self.database.begin_read()?.open_table(ROWS)?;
@@ -162,12 +181,18 @@ impl Book {
     }
 }
 
+/// A note whose time is not over.
+fn still((over_at, value): (i64, &[u8]), now: Timestamp) -> Option<Vec<u8>> {
+    (now.unix() < over_at).then(|| value.to_vec())
+}
+
 /// The tables within a write transaction.
 pub(super) struct Tables<'txn> {
     records: Table<'txn, Id, &'static [u8]>,
     rows: Table<'txn, Id, Fields>,
     index: Table<'txn, (u64, Id), ()>,
     refreshes: Table<'txn, Id, (u64, u64)>,
+    notes: Table<'txn, &'static str, (i64, &'static [u8])>,
     run: u64,
 }
 
@@ -178,6 +203,7 @@ impl<'txn> Tables<'txn> {
             rows: transaction.open_table(ROWS)?,
             index: transaction.open_table(INDEX)?,
             refreshes: transaction.open_table(REFRESHES)?,
+            notes: transaction.open_table(NOTES)?,
             run,
         })
     }
@@ -240,12 +266,25 @@ impl<'txn> Tables<'txn> {
         Ok(self.records.remove(&id.0)?.map(|record| record.value().to_vec()))
     }
 
-    /// Takes every session out.
+    /// Takes everything out.
     pub(super) fn empty(&mut self) -> Result<(), Fault> {
         self.records.retain(|_, _| false)?;
         self.rows.retain(|_, _| false)?;
         self.index.retain(|_, ()| false)?;
         self.refreshes.retain(|_, _| false)?;
+        self.notes.retain(|_, _| false)?;
+        Ok(())
+    }
+
+    /// Notes `value` under `name`, whatever was there.
+    pub(super) fn note(&mut self, name: &str, value: &[u8], over_at: Timestamp) -> Result<(), Fault> {
+        self.notes.insert(name, (over_at.unix(), value))?;
+        Ok(())
+    }
+
+    /// Forgets what is over.
+    pub(super) fn drop_old_notes(&mut self, now: Timestamp) -> Result<(), Fault> {
+        self.notes.retain(|_, (over_at, _)| now.unix() < over_at)?;
         Ok(())
     }
 

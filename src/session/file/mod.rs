@@ -5,6 +5,7 @@
 //! the last use is written down late, and an opening after a crash allows for that. Records are sealed with the key ring
 //! under the session's id, so that whoever has the file alone has nothing.
 
+mod board;
 mod book;
 mod closing;
 mod finding;

@@ -23,6 +23,7 @@ struct Limits {
 impl File {
     /// Ends what is over; answers how many sessions that were.
     pub(in crate::session) async fn sweep(&self, idle_timeout: Duration, now: Timestamp) -> Result<usize, Error> {
+        self.sweep_notes(now).await?;
         let limits = Limits { idle_timeout, now };
         let (mut ended, mut after) = (0, None);
         loop {

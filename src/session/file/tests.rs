@@ -1,6 +1,7 @@
 //! What the file store promises beyond the others: that sessions survive a restart and a crash, and that nothing that
 //! is done to the file becomes a session.
 
+mod board;
 mod damage;
 
 use std::path::Path;
