@@ -1,5 +1,6 @@
 //! Logins on their way when somebody ends the sessions that they would become: they end with them, and no others do.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::json;
@@ -25,14 +26,20 @@ async fn flying(world: &World) -> JoinHandle<Answer> {
     flying
 }
 
-/// `DELETE /-/sessions?query` as an operator sends it; how many ended.
-async fn delete(world: &World, query: &str) -> u64 {
+/// The socket on which `world` takes orders, from the first call on.
+async fn control(world: &World) -> PathBuf {
     let socket = world.dir().join("control.sock");
     let listen = format!("unix:{}", socket.display());
     if !socket.exists() {
         assert_eq!(world.edit(|toml| toml.text("server", "control", &listen)).await, Edit::Served);
         eventually("the socket", || socket.exists()).await;
     }
+    socket
+}
+
+/// `DELETE /-/sessions?query` as an operator sends it; how many ended.
+pub async fn delete(world: &World, query: &str) -> u64 {
+    let socket = control(world).await;
     let mut stream = UnixStream::connect(&socket).await.unwrap();
     let head = format!("DELETE /-/sessions?{query} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     stream.write_all(head.as_bytes()).await.unwrap();
@@ -53,6 +60,8 @@ async fn bc_8_an_operator_ends_logins_that_are_on_their_way() {
         ("sub=alice-0001&idle_for=1h", false),
     ] {
         let world = World::start().await;
+        // Before the login is on its way: a reload takes as long as it takes.
+        control(&world).await;
         let flying = flying(&world).await;
         assert_eq!(delete(&world, query).await, 0);
         let answer = flying.await.unwrap();
