@@ -54,7 +54,7 @@ impl Lasting {
         let metrics = Arc::new(Metrics::new());
         let tasks = TaskTracker::new();
         let streams = Streams::new(TaskTracker::new());
-        let revoker = Arc::new(Revoker::new(tasks.clone()));
+        let revoker = Arc::new(Revoker::new());
         let hook: EndHook = {
             let (metrics, streams, revoker) = (Arc::clone(&metrics), Arc::clone(&streams), Arc::clone(&revoker));
             Arc::new(move |session, kind| {

@@ -40,7 +40,7 @@ pub(super) async fn all(house: &House) {
 async fn in_order(house: &House, connections: &Connections) {
     let config = Arc::clone(&house.current.load().config);
     let (server, idle_timeout) = (&config.server, config.sessions.idle_timeout);
-    let (tasks, Shared { sessions, streams, .. }) = (&house.lasting.tasks, &house.lasting.shared);
+    let (tasks, Shared { sessions, streams, revoker, .. }) = (&house.lasting.tasks, &house.lasting.shared);
     let begun = Instant::now();
     let left = || server.drain_timeout.saturating_sub(begun.elapsed());
     let _ = tokio::time::timeout(left(), only_streams(connections, streams)).await;
@@ -56,6 +56,8 @@ async fn in_order(house: &House, connections: &Connections) {
     }
     let _ = tokio::time::timeout(left().min(server.stream_close_delay), no_streams(streams)).await;
     streams.close();
+    // Sessions that have ended have let go of the store; only their provider has still to hear of it.
+    revoker.finish(left()).await;
 }
 
 /// Waits until nothing has a connection but streams: connections are HTTP/1.1, and have one request at a time.

@@ -56,6 +56,7 @@ mod readme;
 mod redirects;
 mod refresh;
 mod replicas;
+mod revocations;
 mod session;
 mod sites;
 mod step_up;

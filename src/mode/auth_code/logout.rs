@@ -171,8 +171,7 @@ impl AuthCode {
         info!(route = %self.config.name, provider = %session.binding.provider, session = %session.id,
             request_id = %call.request_id, kind = kind.label(), "logged out");
         if let Some(token) = session.tokens.refresh.clone() {
-            let client = client.clone();
-            self.shared.tasks.spawn(async move { client.revoke(&token).await });
+            self.shared.revoker.revoke_first(client, token);
         }
         let home = || return_to.map_or_else(|| self.mode.home_url.clone(), |to| to.as_str().to_owned());
         Ok((kind, next.map_or_else(home, Into::into)))

@@ -50,7 +50,7 @@ pub struct Shared {
     pub departures: Arc<Departures>,
     /// What providers have said about the end of sessions.
     pub farewells: Arc<Farewells>,
-    /// Revokes the refresh tokens of sessions that others than their users have ended.
+    /// Revokes the refresh tokens of sessions that have ended.
     pub revoker: Arc<Revoker>,
     /// Open streams.
     pub streams: Arc<Streams>,
