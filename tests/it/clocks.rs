@@ -8,12 +8,18 @@ use vestibule::time::Clock;
 
 use crate::world::{World, eventually, unique};
 
+/// Gives a provider `clock`, which stands still as that of its world does.
+fn set(options: &mut Options, clock: Clock) {
+    clock.hold();
+    options.clock = clock;
+}
+
 /// A world whose provider has a clock of its own, the provider's name, which is in no other world, and that clock.
 async fn world_apart(seconds: i64) -> (World, String, Clock) {
     let (name, theirs) = (name(), Clock::default());
     theirs.shift(seconds);
     let (table, clock) = (format!("providers.{name}"), theirs.clone());
-    let world = World::builder().provider(move |options| options.clock = clock);
+    let world = World::builder().provider(move |options| set(options, clock));
     let world = world.config(move |toml| toml.rename("providers.corp", &table)).start().await;
     (world, name, theirs)
 }
@@ -90,7 +96,7 @@ async fn two_providers_that_are_off_in_the_same_direction_prove_this_machine_wro
     let partners = DemoProvider::start(partners).await.unwrap();
     let (issuer, corp, other) = (partners.issuer().to_owned(), name(), name());
     let tables = (corp.clone(), format!("providers.{corp}"), format!("providers.{other}"));
-    let world = World::builder().provider(move |options| options.clock = theirs).config(move |toml| {
+    let world = World::builder().provider(move |options| set(options, theirs)).config(move |toml| {
         toml.rename("providers.corp", &tables.1)
             .text("routes.web", "provider", &tables.0)
             .text(&tables.2, "issuer", &issuer)

@@ -69,6 +69,7 @@ async fn a_provider_whose_clock_is_behind_is_another_cause() {
     let theirs = Clock::default();
     theirs.shift(-200);
     let world = World::builder().provider(move |options| {
+        theirs.hold();
         options.clock = theirs;
         options.access_token_lifetime = Duration::from_secs(120);
     });
