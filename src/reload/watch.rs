@@ -18,8 +18,8 @@ use tracing::warn;
 
 /// A change is read once nothing more has happened for this long.
 const QUIET: Duration = Duration::from_millis(150);
-/// And at the latest this long after the first event, so that a busy directory, or a file that is never closed, cannot
-/// hold a change back.
+/// And at the latest this long after the first event, so that a file that is written again and again, or never closed,
+/// cannot hold a change back.
 const PATIENCE: Duration = Duration::from_millis(600);
 /// How often files are looked at without an event.
 pub(super) const POLL: Duration = Duration::from_secs(10);
@@ -71,8 +71,14 @@ impl Watch {
     }
 
     fn watcher(&self, places: &BTreeSet<PathBuf>) -> notify::Result<RecommendedWatcher> {
-        let (notice, writing) = (self.notice.clone(), Arc::clone(&self.writing));
+        let (notice, writing, names) = (self.notice.clone(), Arc::clone(&self.writing), places.clone());
         let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            // A directory tells of all that is in it: of logs, or of sessions, that are written all the time.
+            let is_of_others =
+                |event: &notify::Event| !event.paths.is_empty() && !event.paths.iter().any(|path| names.contains(path));
+            if event.as_ref().is_ok_and(is_of_others) {
+                return;
+            }
             match event.map(|event| event.kind) {
                 Ok(EventKind::Modify(ModifyKind::Data(_))) => writing.store(true, Ordering::Relaxed),
                 Ok(EventKind::Access(AccessKind::Close(AccessMode::Write))) => writing.store(false, Ordering::Relaxed),
@@ -140,14 +146,48 @@ fn add(places: &mut BTreeSet<PathBuf>, file: &Path) {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
+
+    /// The config may stand where logs are written, or sessions.
+    #[tokio::test]
+    async fn what_else_happens_in_the_directory_is_no_reason_to_read_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, other) = (dir.path().join("vestibule.toml"), dir.path().join("sessions.redb"));
+        fs::write(&file, "a").unwrap();
+        fs::write(&other, "b").unwrap();
+        let mut watch = Watch::new();
+        assert!(watch.arm(&BTreeSet::from([file.clone()])));
+        let busy = async {
+            for number in 0..50 {
+                fs::write(&other, format!("{number}")).unwrap();
+                fs::rename(&other, dir.path().join("moved")).unwrap();
+                fs::rename(dir.path().join("moved"), &other).unwrap();
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::select! {
+            () = watch.changed() => panic!("nothing has happened to it"),
+            () = busy => {}
+        }
+        let changes: [&dyn Fn(); 3] =
+            [&|| fs::write(&file, "c").unwrap(), &|| fs::rename(&other, &file).unwrap(), &|| {
+                fs::remove_file(&file).unwrap()
+            }];
+        for change in changes {
+            watch.arm(&BTreeSet::from([file.clone()]));
+            change();
+            timeout(Duration::from_secs(5), watch.changed()).await.expect("it was noticed");
+        }
+    }
 
     #[test]
     fn a_file_behind_symlinks_is_watched_under_every_name() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().canonicalize().unwrap();
-        std::fs::create_dir(root.join("..2026")).unwrap();
-        std::fs::write(root.join("..2026/vestibule.toml"), "").unwrap();
+        fs::create_dir(root.join("..2026")).unwrap();
+        fs::write(root.join("..2026/vestibule.toml"), "").unwrap();
         std::os::unix::fs::symlink("..2026", root.join("..data")).unwrap();
         std::os::unix::fs::symlink("..data/vestibule.toml", root.join("vestibule.toml")).unwrap();
         let places = places(&BTreeSet::from([root.join("vestibule.toml")]));
