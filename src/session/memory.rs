@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::session::index::{self, IndexKey};
 use crate::session::shards::{ById, HOT_PER_SHARD, Ring, Shards};
+use crate::session::span::{First, Span};
 use crate::session::{Error, Found, Selector, Session, SessionId, Swap, Touch, record};
 use crate::time::Timestamp;
 
@@ -180,13 +181,14 @@ impl Memory {
         over.into_iter().filter_map(|id| self.take_if(id, |kept| kept.is_over(idle_timeout, now))).collect()
     }
 
-    /// All that are here.
-    pub(super) fn ids(&self) -> Vec<SessionId> {
-        let mut ids = Vec::with_capacity(self.count());
-        for shard in self.shards.each() {
-            ids.extend(shard.kept.keys());
+    /// The first `most` of those in `span`, in their order. Others get the thread between two shards.
+    pub(super) async fn ids_within(&self, span: Span, most: usize) -> Vec<SessionId> {
+        let (mut first, mut shards) = (First::of(span, most), self.shards.each());
+        let mut look = || shards.next().map(|shard| shard.kept.keys().for_each(|id| first.show(*id)));
+        while look().is_some() {
+            tokio::task::yield_now().await;
         }
-        ids
+        first.ids()
     }
 
     /// This session as it is, over or not.

@@ -20,6 +20,7 @@ mod renewal;
 mod served;
 mod sessions;
 mod shards;
+mod span;
 mod streams;
 mod version;
 

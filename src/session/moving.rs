@@ -17,6 +17,7 @@ use tracing::{info, warn};
 use crate::session::file::{File, FileOptions};
 use crate::session::redis::{Redis, RedisOptions};
 use crate::session::sessions::Store;
+use crate::session::span::Span;
 use crate::session::{Error, Found, Memory, SessionId, Sessions, State, Touch};
 use crate::time::Timestamp;
 
@@ -258,11 +259,17 @@ impl Store {
         }
     }
 
+    /// All that are here.
     pub(super) async fn ids(&self) -> Result<Vec<SessionId>, Error> {
+        self.ids_within(Span::ALL, usize::MAX).await
+    }
+
+    /// The first `most` of those in `span`, in their order.
+    pub(super) async fn ids_within(&self, span: Span, most: usize) -> Result<Vec<SessionId>, Error> {
         match self {
-            Self::Memory(memory) => Ok(memory.ids()),
-            Self::File(file) => file.ids().await,
-            Self::Redis(redis) => redis.ids().await,
+            Self::Memory(memory) => Ok(memory.ids_within(span, most).await),
+            Self::File(file) => file.ids_within(span, most).await,
+            Self::Redis(redis) => redis.ids_within(span, most).await,
         }
     }
 

@@ -3,11 +3,15 @@
 use std::time::{Duration, Instant};
 
 use crate::session::sessions::Store;
+use crate::session::span::{First, Span};
 use crate::session::{EndKind, Error, Found, Selector, SessionId, Sessions};
 use crate::time::Timestamp;
 
 /// How many sessions are looked at before others get the thread.
 const SLICE: usize = 256;
+/// Where few of the sessions that were looked at are meant, the next look is at so many times more: a store that has no
+/// order goes through all of them at each.
+const MORE: usize = 8;
 
 /// Which sessions; what is not said does not matter.
 #[derive(Clone, Debug, Default)]
@@ -38,8 +42,9 @@ pub struct Page {
 }
 
 impl Filter {
-    fn has_id(&self, id: SessionId) -> bool {
-        self.id.as_ref().is_none_or(|beginning| id.hex().starts_with(&beginning.to_ascii_lowercase()))
+    /// The ids that it can mean; `None`: no id.
+    fn span(&self) -> Option<Span> {
+        Span::beginning(self.id.as_deref().unwrap_or_default())
     }
 
     fn means(&self, found: &Found, now: Timestamp) -> bool {
@@ -66,21 +71,26 @@ impl Sessions {
         (idle_timeout, now): (Duration, Timestamp),
     ) -> Result<Page, Error> {
         let store = self.store.load_full();
-        let mut ids = self.candidates(&store, filter).await?;
-        ids.retain(|id| after.is_none_or(|after| *id > after));
         let mut sessions = Vec::new();
-        for slice in ids.chunks(SLICE) {
-            for found in store.fetch(slice.to_vec()).await? {
-                let over = now >= found.session.expires_at || now >= found.last_used_at.plus(idle_timeout);
-                if over || !filter.means(&found, now) {
-                    continue;
+        let mut rest = filter.span().and_then(|span| after.map_or(Some(span), |after| span.behind(after)));
+        let mut most = limit.saturating_add(1).max(SLICE);
+        while let Some(span) = rest {
+            let ids = self.candidates(&store, filter, (span, most)).await?;
+            for slice in ids.chunks(SLICE) {
+                for found in store.fetch(slice.to_vec()).await? {
+                    let over = now >= found.session.expires_at || now >= found.last_used_at.plus(idle_timeout);
+                    if over || !filter.means(&found, now) {
+                        continue;
+                    }
+                    if sessions.len() == limit {
+                        let next = sessions.last().map(|last: &Found| last.session.id);
+                        return Ok(Page { sessions, next });
+                    }
+                    sessions.push(found);
                 }
-                if sessions.len() == limit {
-                    let next = sessions.last().map(|last: &Found| last.session.id);
-                    return Ok(Page { sessions, next });
-                }
-                sessions.push(found);
             }
+            rest = ids.last().filter(|_| ids.len() == most).and_then(|last| span.behind(*last));
+            most = most.saturating_mul(MORE);
         }
         Ok(Page { sessions, next: None })
     }
@@ -94,7 +104,11 @@ impl Sessions {
         let _round = self.rounds.lock().await;
         let (begun, store) = (Instant::now(), self.store.load_full());
         let mut ended = 0;
-        for slice in self.candidates(&store, filter).await?.chunks(SLICE) {
+        let ids = match filter.span() {
+            Some(span) => self.candidates(&store, filter, (span, usize::MAX)).await?,
+            None => Vec::new(),
+        };
+        for slice in ids.chunks(SLICE) {
             let found = store.fetch(slice.to_vec()).await?;
             let meant = found.iter().filter(|found| filter.means(found, now)).map(|found| found.session.id).collect();
             ended += self.end_these(&store, meant, EndKind::Operator).await?;
@@ -103,24 +117,25 @@ impl Sessions {
         Ok(ended)
     }
 
-    /// The ids to look at, in their order: by the index where it helps, or else all.
-    async fn candidates(&self, store: &Store, filter: &Filter) -> Result<Vec<SessionId>, Error> {
-        let mut ids = if filter.sid.is_some() || filter.subject.is_some() {
-            let mut ids = Vec::new();
-            for issuer in &self.served.issuers() {
-                let selector = match (&filter.sid, &filter.subject) {
-                    (Some(sid), _) => Selector::Sid { issuer, sid },
-                    (None, Some(subject)) => Selector::Subject { issuer, subject },
-                    (None, None) => continue,
-                };
-                ids.extend(self.find(selector).await?.iter().map(|session| session.id));
-            }
-            ids
-        } else {
-            store.ids().await?
-        };
-        ids.retain(|id| filter.has_id(*id));
-        ids.sort_unstable();
-        Ok(ids)
+    /// The first `most` ids of `span` to look at, in their order: by the index where it helps, or else all.
+    async fn candidates(
+        &self,
+        store: &Store,
+        filter: &Filter,
+        (span, most): (Span, usize),
+    ) -> Result<Vec<SessionId>, Error> {
+        if filter.sid.is_none() && filter.subject.is_none() {
+            return store.ids_within(span, most).await;
+        }
+        let mut first = First::of(span, most);
+        for issuer in &self.served.issuers() {
+            let selector = match (&filter.sid, &filter.subject) {
+                (Some(sid), _) => Selector::Sid { issuer, sid },
+                (None, Some(subject)) => Selector::Subject { issuer, subject },
+                (None, None) => continue,
+            };
+            self.find(selector).await?.iter().for_each(|session| first.show(session.id));
+        }
+        Ok(first.ids())
     }
 }

@@ -1,6 +1,7 @@
 //! Every store keeps the same promises: compare-and-swap, both clocks, the index, the bound, and the hooks.
 
 mod moving;
+mod pages;
 #[path = "../../tests/it/world/redis.rs"]
 #[expect(dead_code, unreachable_pub, reason = "the stories of tests/it use the rest")]
 pub(in crate::session) mod server;
@@ -39,10 +40,13 @@ async fn on_each_store(capacity: usize, story: impl AsyncFn(Sessions, Ends)) {
 
 /// Sessions in a server, as one of its processes has them.
 pub(in crate::session) fn in_redis(server: &server::RedisServer, capacity: usize, hooks: Vec<EndHook>) -> Sessions {
+    Sessions::in_redis(redis_options(server, capacity), hooks, Arc::new(Metrics::new()))
+}
+
+fn redis_options(server: &server::RedisServer, capacity: usize) -> RedisOptions {
     let keys = Arc::new(KeyRing::new(&[Secret::new("a".repeat(40))]).unwrap());
     let server = config::Redis::parse(&server.url()).unwrap();
-    let options = RedisOptions { server: Arc::new(server), capacity, keys };
-    Sessions::in_redis(options, hooks, Arc::new(Metrics::new()))
+    RedisOptions { server: Arc::new(server), capacity, keys }
 }
 
 /// How much later than it says a store lets go of a session.

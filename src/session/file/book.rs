@@ -3,8 +3,6 @@
 //! A record is read only for its own session. What a sweep, an index and a compare-and-swap need stands in rows of some
 //! eighty bytes, so that a million sessions are looked through in a fraction of a second.
 
-use std::ops::Bound;
-
 use redb::{
     Database, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _, Table, TableDefinition,
     WriteTransaction,
@@ -13,6 +11,7 @@ use redb::{
 use crate::session::SessionId;
 use crate::session::file::SLACK;
 use crate::session::index::IndexKey;
+use crate::session::span::Span;
 use crate::time::Timestamp;
 
 pub(super) type Fault = redb::Error;
@@ -129,24 +128,23 @@ impl Book {
         Ok(records.get(&id.0)?.map(|record| read(row, record.value())))
     }
 
-    /// Looks at up to `limit` rows behind `after`, in the order of their ids; answers the last id, if there may be more.
+    /// Looks at the first `limit` rows of `span`, in the order of their ids; answers the rest, if there may be more.
     pub(super) fn rows(
         &self,
-        after: Option<SessionId>,
+        span: Span,
         limit: usize,
         mut look: impl FnMut(SessionId, Row),
-    ) -> Result<Option<SessionId>, Fault> {
+    ) -> Result<Option<Span>, Fault> {
         let rows = self.database.begin_read()?.open_table(ROWS)?;
-        let from = after.as_ref().map_or(Bound::Unbounded, |id| Bound::Excluded(&id.0));
-        let mut last = None;
-        for (number, entry) in rows.range::<&[u8; 32]>((from, Bound::Unbounded))?.enumerate() {
+        let mut rest = Some(span);
+        for (number, entry) in rows.range::<&[u8; 32]>(&span.first.0..=&span.last.0)?.enumerate() {
             if number == limit {
-                return Ok(last);
+                return Ok(rest);
             }
             let (id, row) = entry?;
             let id = SessionId(*id.value());
             look(id, Row::from_fields(row.value()));
-            last = Some(id);
+            rest = span.behind(id);
         }
         Ok(None)
     }

@@ -8,6 +8,7 @@ use tokio::time::timeout;
 use crate::session::file::book::{Row, Tables};
 use crate::session::file::{File, Gate, Shared, guarded};
 use crate::session::moving::AT_ONCE;
+use crate::session::span::Span;
 use crate::session::{Error, Found, SessionId, index};
 
 /// Longest wait for a file to be opened, which after a crash may have to be mended first.
@@ -32,18 +33,18 @@ impl File {
         self.commit(|_| Ok(()), |()| {}).await
     }
 
-    /// All that are here.
-    pub(in crate::session) async fn ids(&self) -> Result<Vec<SessionId>, Error> {
+    /// The first `most` of those in `span`, in their order.
+    pub(in crate::session) async fn ids_within(&self, span: Span, most: usize) -> Result<Vec<SessionId>, Error> {
         let (shared, book) = (Arc::clone(&self.shared), self.book().await?);
         let read = move || {
-            let (mut ids, mut after) = (Vec::with_capacity(shared.count.load(super::Ordering::Relaxed)), None);
-            loop {
-                let slice = guarded(|| book.rows(after, SLICE, |id, _| ids.push(id)));
-                after = slice.map_err(|why| shared.unreadable(&why))?;
-                if after.is_none() {
-                    return Ok(ids);
-                }
+            let mut ids = Vec::with_capacity(shared.count.load(super::Ordering::Relaxed).min(most));
+            let mut rest = Some(span);
+            while let Some(span) = rest.filter(|_| ids.len() < most) {
+                let slice = SLICE.min(most - ids.len());
+                let looked = guarded(|| book.rows(span, slice, |id, _| ids.push(id)));
+                rest = looked.map_err(|why| shared.unreadable(&why))?;
             }
+            Ok(ids)
         };
         tokio::task::spawn_blocking(read).await.map_err(|_| Error::Failed)?
     }

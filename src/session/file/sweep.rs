@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::session::file::book::{Book, Fault, Row, Tables};
 use crate::session::file::{File, Gone, Shared, guarded};
+use crate::session::span::Span;
 use crate::session::{EndKind, Error, SessionId};
 use crate::time::Timestamp;
 
@@ -25,21 +26,19 @@ impl File {
     pub(in crate::session) async fn sweep(&self, idle_timeout: Duration, now: Timestamp) -> Result<usize, Error> {
         self.sweep_notes(now).await?;
         let limits = Limits { idle_timeout, now };
-        let (mut ended, mut after) = (0, None);
-        loop {
+        let (mut ended, mut rest) = (0, Some(Span::ALL));
+        while let Some(span) = rest {
             let (shared, book) = (Arc::clone(&self.shared), self.book().await?);
-            let over = tokio::task::spawn_blocking(move || over(&shared, &book, after, limits)).await;
-            let (over, last) = over.map_err(|_| Error::Failed)??;
+            let over = tokio::task::spawn_blocking(move || over(&shared, &book, span, limits)).await;
+            let (over, behind) = over.map_err(|_| Error::Failed)??;
             for some in over.chunks(ENDED_AT_ONCE) {
                 let (some, shared, book) = (some.to_vec(), Arc::clone(&self.shared), self.book().await?);
                 let end = move |tables: &mut Tables<'_>| take_over(&shared, &book, tables, (&some, limits));
                 ended += self.take_out(end, EndKind::Expired).await?.len();
             }
-            after = last;
-            if after.is_none() {
-                return Ok(ended);
-            }
+            rest = behind;
         }
+        Ok(ended)
     }
 }
 
@@ -64,21 +63,16 @@ impl File {
     }
 }
 
-/// The sessions in the slice behind `after` that are over, and where the next slice begins.
-fn over(
-    shared: &Shared,
-    book: &Book,
-    after: Option<SessionId>,
-    limits: Limits,
-) -> Result<(Vec<SessionId>, Option<SessionId>), Error> {
+/// The sessions in the first slice of `span` that are over, and the rest of it.
+fn over(shared: &Shared, book: &Book, span: Span, limits: Limits) -> Result<(Vec<SessionId>, Option<Span>), Error> {
     let mut over = Vec::new();
     let look = |id, row| {
         if is_over(shared, book, (id, row), limits) {
             over.push(id);
         }
     };
-    let last = guarded(|| book.rows(after, SLICE, look)).map_err(|why| shared.unreadable(&why))?;
-    Ok((over, last))
+    let rest = guarded(|| book.rows(span, SLICE, look)).map_err(|why| shared.unreadable(&why))?;
+    Ok((over, rest))
 }
 
 /// Takes those out that are over still: one of them may have been used since it was looked at.

@@ -10,6 +10,7 @@ use tracing::info;
 
 use crate::session::redis::scripts::Name;
 use crate::session::redis::{AT_ONCE, Redis};
+use crate::session::span::{First, Span};
 use crate::session::{Error, Found, SessionId, State};
 use crate::time::Timestamp;
 
@@ -42,18 +43,18 @@ impl Redis {
         Ok(())
     }
 
-    /// All that are here.
-    pub(in crate::session) async fn ids(&self) -> Result<Vec<SessionId>, Error> {
+    /// The first `most` of those in `span`, in their order. The server knows no such order, so all are looked through.
+    pub(in crate::session) async fn ids_within(&self, span: Span, most: usize) -> Result<Vec<SessionId>, Error> {
         let used = format!("{}:used", self.link.options().prefix);
-        let mut ids = BTreeSet::new();
+        let mut first = First::of(span, most);
         let mut cursor = 0_u64;
         loop {
             let mut scan = redis::cmd("ZSCAN");
             scan.arg(&used).arg(cursor).arg("COUNT").arg(SLICE);
             let (next, some): (u64, Vec<(String, f64)>) = self.link.call(&scan).await?;
-            ids.extend(some.iter().filter_map(|(id, _)| SessionId::from_hex(id)));
+            some.iter().filter_map(|(id, _)| SessionId::from_hex(id)).for_each(|id| first.show(id));
             if next == 0 {
-                return Ok(ids.into_iter().collect());
+                return Ok(first.ids());
             }
             cursor = next;
         }
@@ -103,7 +104,7 @@ impl Redis {
                 info!(redis = %options, processes = listeners - 1, "sessions stay for the other processes");
                 Ok(())
             }
-            Ok(_) => match self.ids().await {
+            Ok(_) => match self.ids_within(Span::ALL, usize::MAX).await {
                 Ok(ids) => self.clear(&ids).await,
                 Err(error) => Err(error),
             },

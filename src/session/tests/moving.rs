@@ -8,21 +8,21 @@ use tempfile::TempDir;
 use super::*;
 
 /// A folder for store files, and their keys.
-struct Places {
+pub(super) struct Places {
     directory: TempDir,
     keys: Arc<KeyRing>,
 }
 
 impl Places {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { directory: tempfile::tempdir().unwrap(), keys: Arc::new(KeyRing::new(&[]).unwrap()) }
     }
 
-    fn file(&self, name: &str) -> FileOptions {
+    pub(super) fn file(&self, name: &str) -> FileOptions {
         FileOptions { path: self.directory.path().join(name), capacity: 1_000_000, keys: Arc::clone(&self.keys) }
     }
 
-    fn memory(&self) -> Sessions {
+    pub(super) fn memory(&self) -> Sessions {
         assert!(self.directory.path().is_dir());
         Sessions::in_memory(Memory::new(1_000_000), Vec::new(), Arc::new(Metrics::new()))
     }
@@ -32,7 +32,7 @@ impl Places {
     }
 }
 
-async fn moved(sessions: &Sessions, to: Destination) {
+pub(super) async fn moved(sessions: &Sessions, to: Destination) {
     let moving = sessions.begin_move(to).await.unwrap();
     let left = sessions.finish_move(moving).await.unwrap();
     sessions.forget(left).await;
