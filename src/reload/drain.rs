@@ -56,8 +56,9 @@ async fn in_order(house: &House, connections: &Connections) {
     }
     let _ = tokio::time::timeout(left().min(server.stream_close_delay), no_streams(streams)).await;
     streams.close();
-    // Sessions that have ended have let go of the store; only their provider has still to hear of it.
-    revoker.finish(left()).await;
+    // Sessions that have ended have let go of the store; only their provider has still to hear of it. The next process may
+    // wait for this one to be gone, and not for a provider that hangs.
+    revoker.finish(left().min(ONE_CALL)).await;
 }
 
 /// Waits until nothing has a connection but streams: connections are HTTP/1.1, and have one request at a time.
