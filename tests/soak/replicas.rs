@@ -68,7 +68,10 @@ async fn call(caddy: SocketAddr, handles: Arc<Vec<Handle>>, shared: Arc<Shared>,
             continue;
         }
         let was_killed = shared.killed.load(Ordering::Relaxed);
-        match ask.await {
+        let answer = ask.await;
+        // Before it was asked, or while it was.
+        let was_killed = was_killed || shared.killed.load(Ordering::Relaxed);
+        match answer {
             Ok(StatusCode::OK) => drop(shared.answered.fetch_add(1, Ordering::Relaxed)),
             // Who it was is looked at in the end.
             Ok(StatusCode::UNAUTHORIZED) => wrong.push(handle.session()),
