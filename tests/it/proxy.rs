@@ -34,7 +34,7 @@ async fn px_1_without_a_session_nothing_passes() {
 }
 
 #[tokio::test]
-async fn px_5_the_bearer_goes_in_and_our_cookie_stays_out() {
+async fn px_5_h13_the_bearer_goes_in_and_our_cookie_stays_out() {
     let world = World::start().await;
     world.browser.login("alice").await;
     world.browser.plant("theme=dark; Path=/");

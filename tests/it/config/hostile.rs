@@ -285,3 +285,32 @@ fn a_ca_file_is_read() {
     assert_eq!(provider.ca.as_deref(), Some(pem.as_bytes()));
     assert!(loaded.config.files.contains(&home.path("ca.pem")));
 }
+
+/// CF-8: whoever is trusted without a certificate is named by a private CA; no key of any spelling believes everybody.
+#[test]
+fn cf_8_nothing_turns_the_verification_of_certificates_off() {
+    const SPELLINGS: [&str; 8] = [
+        "insecure",
+        "insecure_tls",
+        "insecure-tls",
+        "insecure_skip_verify",
+        "ssl_insecure_skip_verify",
+        "skip_verify",
+        "tls_verify",
+        "verify_tls",
+    ];
+    for key in SPELLINGS {
+        let home = Home::new();
+        for (before, problem) in [
+            ("[routes.web]", format!("providers.corp.{key}")),
+            ("[providers.corp]", key.to_owned()),
+            ("[end]", format!("upstreams.api.{key}")),
+        ] {
+            let text = config_with("secret") + "[upstreams.api]\nurl = \"https://api.test\"\n[end]\n";
+            let text = text.replace(before, &format!("{key} = true\n{before}")).replace("[end]\n", "");
+            home.write("vestibule.toml", text.as_bytes(), 0o600);
+            let report = config::load(&home.path("vestibule.toml"), &System).unwrap_err();
+            assert!(report.problems().iter().any(|told| told.key() == problem), "{problem}: {}", report.headline());
+        }
+    }
+}
