@@ -80,6 +80,7 @@ struct Party {
 #[derive(Debug)]
 struct Site {
     session_cookie: CookieName,
+    stepped_cookie: CookieName,
     host: Option<HeaderValue>,
     login_url: String,
 }
@@ -119,6 +120,7 @@ impl AuthCode {
         };
         let site = |origin: &config::Origin| Site {
             session_cookie: CookieName::session(&config.name, origin.scheme),
+            stepped_cookie: CookieName::stepped(&config.name, origin.scheme),
             host: HeaderValue::from_str(&origin.host).ok(),
             login_url: format!("{}{}/login/start", origin.text, config.base_path),
         };

@@ -185,10 +185,9 @@ impl AuthCode {
         if age >= WINDOW {
             return None;
         }
-        let site = self.config.public_urls.get(call.site)?;
-        let cookie = CookieName::stepped(&self.config.name, site.scheme);
-        let sealed = CookieJar::new(&call.head.headers).value(&cookie)?;
-        let plain = self.keys.open(Purpose::StepUp, &context(&cookie, session.id), sealed).ok()?;
+        let cookie = &self.sites.get(call.site)?.stepped_cookie;
+        let sealed = CookieJar::new(&call.head.headers).value(cookie)?;
+        let plain = self.keys.open(Purpose::StepUp, &context(cookie, session.id), sealed).ok()?;
         let demand: Demand = postcard::from_bytes(&plain).ok()?;
         let window = demand.max_age.map_or(WINDOW, |max_age| Duration::from_secs(max_age).clamp(SHORTEST, WINDOW));
         (age < window).then_some(demand)
