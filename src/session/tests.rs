@@ -2,6 +2,9 @@
 
 mod moving;
 mod pages;
+#[path = "../../tests/it/world/port.rs"]
+#[expect(unreachable_pub, reason = "the stories of tests/it are a crate of their own")]
+mod port;
 #[path = "../../tests/it/world/redis.rs"]
 #[expect(dead_code, unreachable_pub, reason = "the stories of tests/it use the rest")]
 pub(in crate::session) mod server;

@@ -7,7 +7,7 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::world::World;
+use crate::world::{World, port};
 
 const METRICS: &str = "127.0.0.2:0";
 
@@ -56,7 +56,7 @@ async fn a_process_is_asked_how_it_is_also_when_an_edit_has_broken_its_file() {
     let off = whole.replace(&format!("\"{address}\""), "\"off\"");
     let (code, said) = asked(&off, &[]);
     assert!(code == 1 && said.contains("is \"off\""), "{said}");
-    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let free = port::free();
     let (code, said) = asked(&whole.replace(&address.to_string(), &free.to_string()), &[]);
     assert!(code == 1 && said.contains(&format!("nobody answers at {free}")), "{said}");
     world.finish().await;

@@ -4,7 +4,7 @@
 //! whose refresh was on the wire at the kill.
 
 use std::collections::HashSet;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -18,6 +18,7 @@ use crate::caddies;
 use crate::client::{self, Handle};
 use crate::world::World;
 use crate::world::caddy::Caddy;
+use crate::world::port;
 use crate::world::process::Process;
 use crate::world::redis::{self, RedisServer};
 
@@ -39,10 +40,6 @@ struct Shared {
     unsettled: AtomicU64,
     /// Whether something has.
     killed: AtomicBool,
-}
-
-fn free() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 fn dice(seed: &mut u64, limit: u64) -> u64 {
@@ -138,7 +135,7 @@ async fn two_processes_with_one_redis_log_nobody_out() {
         .await;
     world.clock.run();
     world.provider.delay(Endpoint::Token, Duration::from_millis(150));
-    let addresses = [free(), free()];
+    let addresses = [port::free(), port::free()];
     let first = config(&world, "first.toml", addresses[0]);
     let second = config(&world, "second.toml", addresses[1]);
     let (mut doomed, other) = (Process::start(&first), Process::start(&second));

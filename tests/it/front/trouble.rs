@@ -7,6 +7,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::{Front, PATIENCE, Seen};
 use crate::caddies;
+use crate::world::port;
 use crate::world::raw::Raw;
 use crate::world::upstream::Reply;
 
@@ -36,9 +37,7 @@ async fn stay_shut(front: &Front, expected: &[u16]) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a23_without_vestibule_an_app_stays_shut() {
     of_each(|binary| async move {
-        // A port that nobody listens at: it was bound a moment ago.
-        let away = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-        let front = Front::with(&binary, Some(away)).await;
+        let front = Front::with(&binary, Some(port::free())).await;
         stay_shut(&front, &[502]).await;
         front.world.finish().await;
     })

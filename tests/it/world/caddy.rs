@@ -1,7 +1,7 @@
 //! A real Caddy as a process of its own.
 
 use std::fs::File;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -32,7 +32,7 @@ impl Caddy {
     }
 
     fn spawn(binary: &Path, directory: &Path, caddyfile: &str, environment: &[(&str, String)]) -> Self {
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let address = super::port::free();
         let fill = |text: &str| text.replace("{port}", &address.port().to_string());
         let (file, log) = (directory.join("Caddyfile"), directory.join("caddy.log"));
         let options = "{\n\tadmin off\n\tauto_https off\n\tservers {\n\t\tprotocols h1 h2c\n\t}\n}\n";

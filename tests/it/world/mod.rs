@@ -18,6 +18,7 @@ pub mod live;
 pub mod log;
 pub mod observe;
 mod oracle;
+pub mod port;
 pub mod process;
 pub mod raw;
 pub mod redis;

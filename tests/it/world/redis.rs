@@ -2,13 +2,15 @@
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Shutdown, TcpStream};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+
+use super::port;
 
 /// The program, under whichever name Debian has it: the package `redis-tools` holds it without starting a service.
 const PROGRAMS: &[&str] = &["/usr/bin/redis-server", "/usr/local/bin/redis-server", "/usr/bin/redis-check-rdb"];
@@ -46,14 +48,14 @@ impl RedisServer {
     /// A server with these lines in its configuration.
     pub fn with(lines: &[&str]) -> Self {
         let lines = lines.iter().map(|line| (*line).to_owned()).collect();
-        let mut server = Self { folder: TempDir::new().unwrap(), port: free_port(), lines, child: None };
+        let mut server = Self { folder: TempDir::new().unwrap(), port: port::free().port(), lines, child: None };
         server.run();
         server
     }
 
     /// A server that speaks TLS alone, with these files.
     pub fn with_tls(certificate: &str, key: &str, authority: &str) -> Self {
-        let port = free_port();
+        let port = port::free().port();
         let lines = [
             "port 0".to_owned(),
             format!("tls-port {port}"),
@@ -154,8 +156,4 @@ impl Drop for RedisServer {
             self.kill();
         }
     }
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
