@@ -1,6 +1,7 @@
 //! The servers that sessions may be in: with users and passwords, with TLS, at a socket, behind Sentinels; and the same
 //! server reached in another way.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
@@ -22,6 +23,27 @@ fn acl(password: &str) -> String {
 
 fn pem(label: &str, der: &[u8]) -> String {
     format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", STANDARD.encode(der))
+}
+
+/// Makes an authority, and a certificate of its for `name`, in `folder`; the lines that have a server use them.
+fn certify(folder: &Path, name: &str) -> Vec<String> {
+    let path = |name: &str| folder.join(name).display().to_string();
+    let key = KeyPair::generate().unwrap();
+    let mut authority = CertificateParams::new(Vec::new()).unwrap();
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let root = authority.self_signed(&key).unwrap();
+    let own = KeyPair::generate().unwrap();
+    let leaf = CertificateParams::new(vec![name.to_owned()]).unwrap();
+    let leaf = leaf.signed_by(&own, &Issuer::from_params(&authority, &key)).unwrap();
+    std::fs::write(path("ca.pem"), pem("CERTIFICATE", root.der())).unwrap();
+    std::fs::write(path("server.pem"), pem("CERTIFICATE", leaf.der())).unwrap();
+    std::fs::write(path("server.key"), pem("PRIVATE KEY", &own.serialize_der())).unwrap();
+    vec![
+        format!("tls-cert-file {}", path("server.pem")),
+        format!("tls-key-file {}", path("server.key")),
+        format!("tls-ca-cert-file {}", path("ca.pem")),
+        "tls-auth-clients no".to_owned(),
+    ]
 }
 
 async fn world_with(adjust: impl FnOnce(&mut Toml) + Send + 'static) -> World {
@@ -97,17 +119,8 @@ async fn a_server_is_believed_by_its_certificate_alone() {
     }
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).display().to_string();
-    let key = KeyPair::generate().unwrap();
-    let mut authority = CertificateParams::new(Vec::new()).unwrap();
-    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let root = authority.self_signed(&key).unwrap();
-    let own = KeyPair::generate().unwrap();
-    let leaf = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-    let leaf = leaf.signed_by(&own, &Issuer::from_params(&authority, &key)).unwrap();
-    std::fs::write(path("ca.pem"), pem("CERTIFICATE", root.der())).unwrap();
-    std::fs::write(path("server.pem"), pem("CERTIFICATE", leaf.der())).unwrap();
-    std::fs::write(path("server.key"), pem("PRIVATE KEY", &own.serialize_der())).unwrap();
-    let redis = RedisServer::with_tls(&path("server.pem"), &path("server.key"), &path("ca.pem"));
+    let tls = certify(folder.path(), "localhost");
+    let redis = RedisServer::with_tls(&tls);
     let (port, ca) = (redis.port(), path("ca.pem"));
     let store = |host: &str, with: &str| format!("{{ redis = \"rediss://{host}:{port}/0\"{with} }}");
     let good = store("localhost", &format!(", ca_file = \"{ca}\""));
@@ -184,5 +197,42 @@ async fn a_failover_of_sentinel_logs_nobody_out() {
     }
     assert!(copy.raw("ROLE").contains("master"));
     world.browser.post("/logout").header("x-vestibule-csrf", "1").await.is(200);
+    world.finish().await;
+}
+
+/// With TLS, a Sentinel has to give the master by the name in its certificate (`resolve-hostnames`, `announce-hostnames`).
+#[tokio::test]
+async fn sentinels_and_their_master_are_believed_by_their_certificates_too() {
+    if !redis::is_here() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let tls = certify(folder.path(), "localhost");
+    let master = RedisServer::with_tls(&tls);
+    let watch = [
+        "sentinel resolve-hostnames yes".to_owned(),
+        "sentinel announce-hostnames yes".to_owned(),
+        "tls-replication yes".to_owned(),
+        format!("sentinel monitor mymaster localhost {} 1", master.port()),
+    ];
+    let sentinel = RedisServer::with_tls(&[tls.as_slice(), &watch].concat());
+    let url = format!("rediss+sentinel://localhost:{}/mymaster/0", sentinel.port());
+    let ca = folder.path().join("ca.pem").display().to_string();
+    let good = format!("{{ redis = \"{url}\", ca_file = \"{ca}\" }}");
+    let world = world_with(move |toml| {
+        shares(toml, "redis://unused");
+        toml.set("sessions", "store", &good);
+    })
+    .await;
+    serves(&world).await;
+    world.finish().await;
+    // An authority that nobody named.
+    let bad = format!("{{ redis = \"{url}\" }}");
+    let world = world_with(move |toml| {
+        shares(toml, "redis://unused");
+        toml.set("sessions", "store", &bad);
+    })
+    .await;
+    eventually("the log", || world.log().contains("no connection to the session store")).await;
     world.finish().await;
 }

@@ -53,18 +53,12 @@ impl RedisServer {
         server
     }
 
-    /// A server that speaks TLS alone, with these files.
-    pub fn with_tls(certificate: &str, key: &str, authority: &str) -> Self {
+    /// A server that speaks TLS alone, with the certificates of these lines, and whatever else they say.
+    pub fn with_tls(lines: &[String]) -> Self {
         let port = port::free().port();
-        let lines = [
-            "port 0".to_owned(),
-            format!("tls-port {port}"),
-            format!("tls-cert-file {certificate}"),
-            format!("tls-key-file {key}"),
-            format!("tls-ca-cert-file {authority}"),
-            "tls-auth-clients no".to_owned(),
-        ];
-        let mut server = Self { folder: TempDir::new().unwrap(), port, lines: lines.into(), child: None };
+        let tls = ["port 0".to_owned(), format!("tls-port {port}")];
+        let lines = [tls.as_slice(), lines].concat();
+        let mut server = Self { folder: TempDir::new().unwrap(), port, lines, child: None };
         server.run();
         server
     }
