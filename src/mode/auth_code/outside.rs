@@ -1,6 +1,7 @@
 //! Logouts that the provider tells of: `logout/backchannel`, from server to server (OpenID Connect Back-Channel Logout
 //! 1.0), and `logout/frontchannel`, in a frame of its own page (OpenID Connect Front-Channel Logout 1.0).
 
+use std::future::Future;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,46 +53,18 @@ impl AuthCode {
             Denied::Provider(error) => error.into(),
             denied => unacceptable(denied),
         })?;
-        let issuer = client.provider.config().issuer.as_str();
-        let Shared { farewells, sessions, .. } = &self.shared;
-        farewells.hear(sessions, (issuer, &token), call.now).await.map_err(|unheard| match unheard {
-            Unheard::Replayed => unacceptable("it was used before"),
-            Unheard::Full => Refusal::new(Reason::StoreUnavailable).because("no room for another logout"),
-        })?;
-        let ended = async {
-            let ended = self.end_by(issuer, &token, call.now).await?;
-            self.told(call, &ended, EndKind::BackChannel);
-            Ok(farewells.heard(sessions, (issuer, &token), call.now).await?)
-        };
-        // Nothing came of it, or it is not noted: the provider may say it again.
-        ended.await.inspect_err(|_: &Refusal| farewells.take_back(issuer, &token))
+        let issuer = client.provider.config().issuer.to_string();
+        let saying = (Arc::clone(&call.request_id), call.now);
+        self.to_the_end(by_token(self.shared.clone(), (issuer, token), saying)).await
     }
 
-    /// Ends the sessions that a token means: that of its `sid`, whose user must be its `sub` when it has both, or else all
-    /// of its `sub` (2.7).
-    async fn end_by(&self, issuer: &str, token: &LogoutToken, now: Timestamp) -> Result<Vec<Arc<Session>>, Refusal> {
-        let Shared { farewells, sessions, .. } = &self.shared;
-        let mut who = Who { issuer: Some(issuer), ..Who::default() };
-        let selector = match (&token.sid, &token.subject) {
-            (Some(sid), Some(subject)) => {
-                let known = sessions.find(Selector::Sid { issuer, sid }).await?;
-                if known.iter().any(|session| session.subject != *subject) {
-                    return Err(unacceptable("its sid is the session of another sub"));
-                }
-                Selector::Sid { issuer, sid }
-            }
-            (Some(sid), None) => Selector::Sid { issuer, sid },
-            (None, Some(subject)) => Selector::Subject { issuer, subject },
-            (None, None) => return Ok(Vec::new()),
-        };
-        match selector {
-            Selector::Sid { sid, .. } => who.sid = Some(sid),
-            Selector::Subject { subject, .. } => who.subject = Some(subject),
-            Selector::Id(_) => {}
-        }
-        // Noted before they end: a login that comes in between finds the note.
-        farewells.note(sessions, who, now).await?;
-        Ok(sessions.end(selector, EndKind::BackChannel).await?)
+    /// Runs `work` in a task of its own: whoever does not wait for the answer has said it all the same.
+    async fn to_the_end(
+        &self,
+        work: impl Future<Output = Result<(), Refusal>> + Send + 'static,
+    ) -> Result<(), Refusal> {
+        let done = self.shared.tasks.spawn(work).await;
+        done.unwrap_or_else(|error| Err(Refusal::new(Reason::Internal).because(error)))
     }
 
     /// GET `logout/frontchannel?iss=&sid=`: ends the session of that `sid`. The frame gets no cookie of ours (it is on
@@ -103,11 +76,8 @@ impl AuthCode {
         };
         let party = self.parties.iter().find(|party| party.binding.issuer == issuer);
         party.ok_or_else(|| Refusal::new(Reason::BadRequest).because("iss is no issuer of this route"))?;
-        let Shared { farewells, sessions, .. } = &self.shared;
-        let who = Who { issuer: Some(issuer), sid: Some(sid), ..Who::default() };
-        farewells.note_unsigned(sessions, who, call.now).await?;
-        let ended = sessions.end(Selector::Sid { issuer, sid }, EndKind::FrontChannel).await?;
-        self.told(call, &ended, EndKind::FrontChannel);
+        let saying = (Arc::clone(&call.request_id), call.now);
+        self.to_the_end(by_frame(self.shared.clone(), (issuer.to_owned(), sid.to_owned()), saying)).await?;
         let mut response = Response::new(Body::Empty);
         *response.status_mut() = StatusCode::OK;
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
@@ -118,15 +88,81 @@ impl AuthCode {
         response.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
         Ok(response)
     }
+}
 
-    /// One line for each session that ended, and its refresh token revoked beside the request, unless it was asked for to
-    /// outlive the session (2.7).
-    fn told(&self, call: &Call, ended: &[Arc<Session>], kind: EndKind) {
-        for session in ended {
-            info!(route = %session.binding.route, provider = %session.binding.provider, session = %session.id,
-                request_id = %call.request_id, kind = kind.label(), "logged out");
-            self.shared.revoker.revoke(session);
+/// Acts on a logout token of `issuer`, once.
+async fn by_token(
+    shared: Shared,
+    (issuer, token): (String, LogoutToken),
+    (request_id, now): (Arc<str>, Timestamp),
+) -> Result<(), Refusal> {
+    let Shared { farewells, sessions, .. } = &shared;
+    farewells.hear(sessions, (&issuer, &token), now).await.map_err(|unheard| match unheard {
+        Unheard::Replayed => unacceptable("it was used before"),
+        Unheard::Full => Refusal::new(Reason::StoreUnavailable).because("no room for another logout"),
+    })?;
+    let ended = async {
+        let ended = end_by(&shared, &issuer, &token, now).await?;
+        told(&shared, &request_id, &ended, EndKind::BackChannel);
+        Ok(farewells.heard(sessions, (&issuer, &token), now).await?)
+    };
+    // Nothing came of it, or it is not noted: the provider may say it again.
+    ended.await.inspect_err(|_: &Refusal| farewells.take_back(&issuer, &token))
+}
+
+/// Acts on a front-channel logout of the session that `issuer` calls `sid`.
+async fn by_frame(
+    shared: Shared,
+    (issuer, sid): (String, String),
+    (request_id, now): (Arc<str>, Timestamp),
+) -> Result<(), Refusal> {
+    let (issuer, sid) = (issuer.as_str(), sid.as_str());
+    let who = Who { issuer: Some(issuer), sid: Some(sid), ..Who::default() };
+    shared.farewells.note_unsigned(&shared.sessions, who, now).await?;
+    let ended = shared.sessions.end(Selector::Sid { issuer, sid }, EndKind::FrontChannel).await?;
+    told(&shared, &request_id, &ended, EndKind::FrontChannel);
+    Ok(())
+}
+
+/// Ends the sessions that a token means: that of its `sid`, whose user must be its `sub` when it has both, or else all
+/// of its `sub` (2.7).
+async fn end_by(
+    shared: &Shared,
+    issuer: &str,
+    token: &LogoutToken,
+    now: Timestamp,
+) -> Result<Vec<Arc<Session>>, Refusal> {
+    let Shared { farewells, sessions, .. } = shared;
+    let mut who = Who { issuer: Some(issuer), ..Who::default() };
+    let selector = match (&token.sid, &token.subject) {
+        (Some(sid), Some(subject)) => {
+            let known = sessions.find(Selector::Sid { issuer, sid }).await?;
+            if known.iter().any(|session| session.subject != *subject) {
+                return Err(unacceptable("its sid is the session of another sub"));
+            }
+            Selector::Sid { issuer, sid }
         }
+        (Some(sid), None) => Selector::Sid { issuer, sid },
+        (None, Some(subject)) => Selector::Subject { issuer, subject },
+        (None, None) => return Ok(Vec::new()),
+    };
+    match selector {
+        Selector::Sid { sid, .. } => who.sid = Some(sid),
+        Selector::Subject { subject, .. } => who.subject = Some(subject),
+        Selector::Id(_) => {}
+    }
+    // Noted before they end: a login that comes in between finds the note.
+    farewells.note(sessions, who, now).await?;
+    Ok(sessions.end(selector, EndKind::BackChannel).await?)
+}
+
+/// One line for each session that ended, and its refresh token revoked beside the request, unless it was asked for to
+/// outlive the session (2.7).
+fn told(shared: &Shared, request_id: &str, ended: &[Arc<Session>], kind: EndKind) {
+    for session in ended {
+        info!(route = %session.binding.route, provider = %session.binding.provider, session = %session.id,
+            request_id, kind = kind.label(), "logged out");
+        shared.revoker.revoke(session);
     }
 }
 

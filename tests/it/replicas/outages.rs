@@ -9,6 +9,7 @@ use crate::streams::open;
 use crate::world::World;
 use crate::world::browser::Browser;
 use crate::world::live::{Ending, Live, Socket, SocketUpstream};
+use crate::world::raw::Raw;
 use crate::world::redis::{self, RedisServer};
 
 /// A server that says nothing any more is not passed over: memory is believed for less than a second.
@@ -19,10 +20,7 @@ async fn what_is_in_memory_is_not_believed_when_the_server_is_silent() {
     let world = &two.world;
     world.browser.login("alice").await;
     world.browser.get("/api/me").await.is(200);
-    let signal = |name: &str| {
-        let pid = two.redis.pid().to_string();
-        assert!(std::process::Command::new("kill").args([name, &pid]).status().unwrap().success());
-    };
+    let signal = |name: &str| signal(&two.redis, name);
     signal("-STOP");
     let stopped = Instant::now();
     let mut served = Duration::ZERO;
@@ -42,6 +40,11 @@ async fn what_is_in_memory_is_not_believed_when_the_server_is_silent() {
     signal("-CONT");
     is_in_again(&world.browser).await;
     two.finish().await;
+}
+
+fn signal(redis: &RedisServer, name: &str) {
+    let pid = redis.pid().to_string();
+    assert!(std::process::Command::new("kill").args([name, &pid]).status().unwrap().success());
 }
 
 async fn is_in_again(browser: &Browser) {
@@ -138,5 +141,35 @@ async fn lo_9_an_end_at_one_process_is_heard_by_one_whose_last_streams_go_on() {
     assert!(ended.0 == Ending::Broken && ended.1 < SECOND, "{ended:?}");
     leaving.await.unwrap();
     two.world.enter().await;
+    two.finish().await;
+}
+
+/// BC-1, BC-5: a provider that does not wait for a slow answer has said it all the same.
+#[tokio::test]
+async fn bc_1_a_logout_whose_provider_has_gone_is_acted_on() {
+    needs_redis!();
+    let two = Replicas::start().await;
+    let world = &two.world;
+    world.browser.login("alice").await;
+    let token = world.provider.logout_token(("alice-0001", None, "web"), &[]).unwrap();
+    let body = format!("logout_token={token}");
+    signal(&two.redis, "-STOP");
+    let mut raw = Raw::connect(world.address().await).await;
+    raw.write(format!(
+        "POST /logout/backchannel HTTP/1.1\r\nHost: app.test\r\nContent-Type: application/x-www-form-urlencoded\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    ))
+    .await;
+    // Long enough for it to be on its way, and shorter than it takes without the server.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    drop(raw);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    signal(&two.redis, "-CONT");
+    let begun = Instant::now();
+    while world.browser.get("/api/me").await.status != 401 {
+        assert!(begun.elapsed() < Duration::from_secs(5), "the session lives on");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     two.finish().await;
 }
