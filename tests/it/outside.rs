@@ -9,11 +9,11 @@ use vestibule::demo::provider::JwtMutation::{self, RemoveClaim, SetClaim, SetHea
 use vestibule::demo::provider::{Algorithm, Client, Endpoint, SignWith};
 use vestibule::session::{Selector, Session};
 
-use crate::world::World;
 use crate::world::browser::Browser;
 use crate::world::live::{Ending, Live};
 use crate::world::raw::Raw;
 use crate::world::upstream::Reply;
+use crate::world::{World, eventually};
 
 const FORM: &str = "application/x-www-form-urlencoded";
 
@@ -208,6 +208,8 @@ async fn bc_8_a_login_on_its_way_dies_too_and_the_next_one_lives() {
     let answer = flying.await.unwrap();
     assert!(answer.text().contains("login_expired"), "{}", answer.describe());
     assert!(sessions(&world, "alice-0001").await.is_empty());
+    // BC-9: what it has just brought is taken back.
+    eventually("the revocation", || world.provider.count(Endpoint::Revocation) == 1).await;
     world.provider.delay(Endpoint::Token, Duration::ZERO);
     world.clock.shift(1);
     world.browser.navigate("/login/start").await.is(200).at("https://app.test/");

@@ -243,7 +243,7 @@ impl Exchange {
         let landings = Landings { sessions: &sessions, keys: &keys, name: &name, now: self.now };
         match landings.is_first().await {
             Ok(true) => {}
-            Ok(false) => return landings.wait().await,
+            Ok(false) => return self.landed_elsewhere(landings.wait().await).await,
             Err(error) => return Landing::Failed(Refusal::from(error).into()),
         }
         let landing = self.land().await;
@@ -251,6 +251,17 @@ impl Exchange {
             warn!(%error, "a login cannot be told to other processes");
         }
         landing
+    }
+
+    /// What another process said. A session that has ended since is not told of as if it were there.
+    async fn landed_elsewhere(&self, landing: Landing) -> Landing {
+        let Landing::LoggedIn(handle, _) = &landing else { return landing };
+        let found = self.shared.sessions.load(handle.id(), self.limits.idle_timeout, Touch::Look, self.now).await;
+        match found {
+            Ok(Some(_)) => landing,
+            Ok(None) => Landing::Failed(Refusal::new(Reason::LoginUsed).into()),
+            Err(error) => Landing::Failed(Refusal::from(error).into()),
+        }
     }
 
     async fn land(self) -> Landing {
@@ -279,6 +290,7 @@ impl Exchange {
         match self.shared.farewells.cover(&self.shared.sessions, &session, (self.begun, self.now)).await {
             Ok(false) => {}
             covered => {
+                self.shared.revoker.revoke(&session);
                 self.shared.sessions.end(Selector::Id(session.id), EndKind::BackChannel).await?;
                 covered?;
                 return Err(Refusal::new(Reason::LoginExpired).because("the user was logged out meanwhile"));

@@ -42,10 +42,10 @@ impl Landings<'_> {
             Landing::LoggedIn(handle, target) => Some((handle.expose(), &**target)),
             Landing::Failed(_) => None,
         };
-        let plain = postcard::to_stdvec(&plain).map_err(|_| Error::Unwritable)?;
+        let plain = postcard::to_stdvec(&(self.now.unix(), plain)).map_err(|_| Error::Unwritable)?;
         let sealed = self.keys.seal_bytes(Purpose::Login, self.note().as_bytes(), &plain)?;
         // The code is used for as long as the attempt could be shown again; after a while only that is said.
-        self.sessions.note(&self.note(), &sealed, (REPEAT, self.now)).await
+        self.sessions.note(&self.note(), &sealed, (attempt::LIFETIME, self.now)).await
     }
 
     /// How it landed, `None` while it has not, or when nobody knows any more.
@@ -53,7 +53,9 @@ impl Landings<'_> {
         let noted = self.sessions.noted(&[self.note()], self.now).await?.pop().flatten();
         let plain = noted.and_then(|sealed| self.keys.open_bytes(Purpose::Login, self.note().as_bytes(), &sealed).ok());
         Ok(plain.and_then(|plain| {
-            Some(match postcard::from_bytes::<Option<(String, String)>>(&plain).ok()? {
+            let (landed_at, landing) = postcard::from_bytes::<(i64, Option<(String, String)>)>(&plain).ok()?;
+            let is_old = self.now.since(Timestamp::from_unix(landed_at)) > REPEAT;
+            Some(match landing.filter(|_| !is_old) {
                 Some((handle, target)) => Landing::LoggedIn(Handle::from_sealed(handle)?, Arc::from(target)),
                 // Why, the other process has told its browser.
                 None => failed(Reason::LoginUsed),

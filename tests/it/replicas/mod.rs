@@ -135,6 +135,32 @@ async fn a_callback_may_come_to_any_process_and_be_repeated_at_another() {
     two.finish().await;
 }
 
+/// CB-10, RFC 6749 4.1.2: a code is sent once for as long as its login could come again, wherever it comes to; and what is
+/// told of a login is true when it is told.
+#[tokio::test]
+async fn a_login_that_was_used_elsewhere_stays_used_and_one_that_was_ended_is_not_told_of() {
+    needs_redis!();
+    let two = Replicas::start().await;
+    let world = &two.world;
+    let picker = world.browser.begin_login().await;
+    let callback = world.browser.callback_for(&picker, "alice").await;
+    let (late, later) = (world.browser.copy(), world.browser.copy());
+    two.at_other().await;
+    world.browser.call_back(world.provider.issuer(), &callback).await.is(200).at("https://app.test/");
+    // As long as the attempt lives, and not for a minute.
+    let key = two.redis.raw("KEYS vestibule:n:login:*");
+    let key = key.lines().find(|line| line.starts_with("vestibule:")).unwrap();
+    let left = two.redis.raw(&format!("PTTL {key}"));
+    assert!(left.trim().trim_start_matches(':').parse::<u64>().unwrap() > 500_000, "{left}");
+    two.at_own().await;
+    world.browser.post("/logout").header("x-vestibule-csrf", "1").await.is(200);
+    late.call_back(world.provider.issuer(), &callback).await.refused(400, "login_used");
+    world.clock.shift(70);
+    later.call_back(world.provider.issuer(), &callback).await.refused(400, "login_used");
+    assert_eq!(world.provider.count(Endpoint::Token), 1);
+    two.finish().await;
+}
+
 /// At the same instant at both: whoever is second waits for the first.
 #[tokio::test]
 async fn a_callback_that_comes_to_two_processes_at_once_is_one_exchange() {
