@@ -14,8 +14,9 @@ if held and held ~= mine then
   return {'held'}
 end
 if held then
-  -- Asked again, because the first answer was lost on its way.
-  return {'begun', row[2], 0}
+  -- Asked again, because the first answer was lost on its way. What it said of an earlier sender is not known any more, and
+  -- to wait for one in vain costs less than not to wait.
+  return {'begun', row[2], 1}
 end
 local interrupted = row[3] == row[1] and 1 or 0
 local fence = redis.call('HINCRBY', name('s', id), 'f', 1)

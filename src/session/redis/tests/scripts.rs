@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
 use super::model::{self, Begun, Replaced};
+use crate::session::redis::scripts::Name;
 use crate::session::redis::{Redis, RedisLease, RedisOptions, Word};
 use crate::session::sessions::Hooks;
 use crate::session::tests::server::{self, RedisServer};
@@ -112,6 +113,13 @@ async fn same(redis: &Redis, server: &RedisServer, acts: Vec<Act>) {
     redis.end(Selector::Id(current.id), EndKind::Local).await.unwrap();
 }
 
+fn open(server: &RedisServer) -> Redis {
+    let url = config::Redis::parse(&server.url()).unwrap();
+    let keys = Arc::new(KeyRing::new(&[config::Secret::new("a".repeat(40))]).unwrap());
+    let options = RedisOptions { server: Arc::new(url), capacity: 100, keys };
+    Redis::open(options, Hooks::new(Vec::new()), Arc::new(Metrics::new()))
+}
+
 #[test]
 fn px_17_the_scripts_are_what_was_explored() {
     if !server::is_here() {
@@ -119,16 +127,32 @@ fn px_17_the_scripts_are_what_was_explored() {
     }
     let server = RedisServer::with(&[]);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let redis = runtime.block_on(async {
-        let url = config::Redis::parse(&server.url()).unwrap();
-        let keys = Arc::new(KeyRing::new(&[config::Secret::new("a".repeat(40))]).unwrap());
-        let options = RedisOptions { server: Arc::new(url), capacity: 100, keys };
-        Redis::open(options, Hooks::new(Vec::new()), Arc::new(Metrics::new()))
-    });
+    let redis = runtime.block_on(async { open(&server) });
     let mut runner = TestRunner::new(Config { cases: 300, failure_persistence: None, ..Config::default() });
     let story = |acts: Vec<Act>| {
         runtime.block_on(same(&redis, &server, acts));
         Ok(())
     };
     runner.run(&prop::collection::vec(act(), 1..40), story).unwrap();
+}
+
+/// A begin that is asked again because its answer was lost is the same lease, and does not say that nobody sent before.
+#[tokio::test]
+async fn px_15_a_begin_that_is_asked_again_is_the_same_and_takes_nothing_for_granted() {
+    if !server::is_here() {
+        return;
+    }
+    let server = RedisServer::with(&[]);
+    let redis = open(&server);
+    let (_, session) = session("alice", None, at(0));
+    let session = Arc::new(session);
+    redis.insert(Arc::clone(&session), at(0)).await.unwrap();
+    let begin = |owner: &str| {
+        let mut begin = redis.script(Name::Begin);
+        begin.arg(session.id.hex()).arg(session.version).arg(owner).arg(3000);
+        begin
+    };
+    let ask = async |owner: &str| redis.link.call::<(String, String, u8)>(&begin(owner)).await.unwrap();
+    assert_eq!(ask("one").await, ("begun".to_owned(), "1".to_owned(), 0));
+    assert_eq!(ask("one").await, ("begun".to_owned(), "1".to_owned(), 1));
 }
