@@ -151,7 +151,8 @@ impl Refresher {
             }
             None => {}
         }
-        if flights.len() > MAX_COOLING {
+        // When it would grow, and not at each of many that are not over.
+        if flights.len() > MAX_COOLING && flights.len() == flights.capacity() {
             flights.retain(|_, flight| !matches!(flight, Flight::Cooling { until, .. } if *until <= now));
         }
         let (land, flight) = watch::channel(None);
