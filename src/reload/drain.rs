@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tracing::warn;
 
 use crate::mode::auth_code::Shared;
-use crate::reload::house::House;
+use crate::reload::house::{House, WATCH};
 use crate::server::Connections;
 use crate::session::Streams;
 
@@ -15,7 +15,7 @@ use crate::session::Streams;
 const LOOK: Duration = Duration::from_millis(10);
 /// A code exchange or a refresh that has begun gets at least the time of one provider call.
 const ONE_CALL: Duration = Duration::from_secs(10);
-/// How long streams that were cut may take to say so.
+/// How long it may take to note what was said last, and streams that were cut to say so.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Ends everything that the listeners of `house` have begun.
@@ -29,7 +29,7 @@ pub(super) async fn all(house: &House) {
     tokio::select! {
         _ = ending => {}
         // Sessions whose time is over take their streams along to the last.
-        () = house.watch_streams() => {}
+        () = watch(house) => {}
     }
     streams.tasks().close();
     let _ = tokio::time::timeout(LAST_WORDS, streams.tasks().wait()).await;
@@ -48,7 +48,9 @@ async fn in_order(house: &House, connections: &Connections) {
     if tokio::time::timeout(left().max(ONE_CALL), tasks.wait()).await.is_err() {
         warn!(tasks = tasks.len(), "unfinished work was left behind");
     }
-    streams.watch_once_more(sessions, idle_timeout, house.lasting.clock.now()).await;
+    let last_words = streams.watch_once_more(sessions, idle_timeout, house.lasting.clock.now());
+    // A store that does not answer makes nobody wait, for one session after another.
+    let _ = tokio::time::timeout(left().min(LAST_WORDS), last_words).await;
     // A file is free for the next process from now on, and nobody but time ends a session any more. Of a store that is
     // shared, streams have to hear until they are gone.
     if !sessions.is_shared() {
@@ -59,6 +61,13 @@ async fn in_order(house: &House, connections: &Connections) {
     // Sessions that have ended have let go of the store; only their provider has still to hear of it. The next process may
     // wait for this one to be gone, and not for a provider that hangs.
     revoker.finish(left().min(ONE_CALL)).await;
+}
+
+async fn watch(house: &House) {
+    loop {
+        tokio::time::sleep(WATCH).await;
+        house.look_at_streams().await;
+    }
 }
 
 /// Waits until nothing has a connection but streams: connections are HTTP/1.1, and have one request at a time.

@@ -19,7 +19,7 @@ use crate::session;
 use crate::time;
 
 /// How often open streams are held against the time of their sessions.
-const WATCH: Duration = Duration::from_millis(500);
+pub(super) const WATCH: Duration = Duration::from_millis(500);
 
 /// What the loops and the listeners share.
 pub(super) struct House {
@@ -207,15 +207,11 @@ impl House {
         metrics.keep_only(&self.current.load().names());
     }
 
-    /// Ends the streams of sessions whose time is over, and notes what clients say on streams as use of their sessions; never
-    /// ends.
-    pub(super) async fn watch_streams(&self) {
-        loop {
-            tokio::time::sleep(WATCH).await;
-            let idle_timeout = self.current.load().config.sessions.idle_timeout;
-            let Shared { sessions, streams, .. } = &self.lasting.shared;
-            streams.watch(sessions, idle_timeout, self.lasting.clock.now()).await;
-        }
+    /// Ends the streams of sessions whose time is over, and notes what clients say on streams as use of their sessions.
+    pub(super) async fn look_at_streams(&self) {
+        let idle_timeout = self.current.load().config.sessions.idle_timeout;
+        let Shared { sessions, streams, .. } = &self.lasting.shared;
+        streams.watch(sessions, idle_timeout, self.lasting.clock.now()).await;
     }
 
     /// Says once why an edit does not serve: in a line where operators look, and whole in the log.

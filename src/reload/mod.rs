@@ -24,7 +24,7 @@ use crate::runtime::{Current, Lasting, Snapshot};
 use crate::server::{Admin, Asked, Control, Listeners, Readiness, Standing};
 use crate::session;
 use crate::time::Clock;
-use house::{Followed, House, warn_of};
+use house::{Followed, House, WATCH, warn_of};
 pub use managed::{Managed, Phase, Tell};
 use watch::{POLL, Watch};
 
@@ -254,8 +254,12 @@ async fn sweep(house: Arc<House>) {
 
 /// Looks after streams; when the process goes down, `drain` does.
 async fn watch_streams(house: Arc<House>) {
-    tokio::select! {
-        () = house.watch_streams() => {}
-        () = house.stop.cancelled() => {}
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(WATCH) => {}
+            () = house.stop.cancelled() => return,
+        }
+        // To its end: what a client has said is taken down only once.
+        house.look_at_streams().await;
     }
 }
