@@ -9,7 +9,8 @@ import { fileURLToPath } from 'node:url';
 
 import { startApi } from './api.mjs';
 import { look } from './chromium.mjs';
-import { aLoginCanBegin, ask, freePorts, raise, ROOT, startCaddy, startVestibule, until } from './house.mjs';
+import { aLoginCanBegin, ask, raise, ROOT, startCaddy, startVestibule, until } from './house.mjs';
+import { freePorts } from './ports.mjs';
 import { authorityOf, start } from './programs.mjs';
 import { startProvider } from './provider.mjs';
 import { CLI_ID } from './provider_programs.mjs';

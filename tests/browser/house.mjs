@@ -6,11 +6,11 @@ import { once } from 'node:events';
 import { existsSync, openSync } from 'node:fs';
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { request } from 'node:https';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
+import { freePorts } from './ports.mjs';
 import { CLIENT_ID, CLIENT_SECRET } from './provider.mjs';
 
 const HERE = dirname(fileURLToPath(import.meta.url));
@@ -162,13 +162,4 @@ export async function until(what, condition, patience = PATIENCE) {
     await new Promise((next) => setTimeout(next, 50));
   }
   throw new Error(`waited ${patience / 1000} s in vain until ${what}: ${last}`);
-}
-
-/** Ports that are free now; all are held until the last is known, so that they differ. */
-export async function freePorts(count) {
-  const servers = Array.from({ length: count }, () => createServer().listen(0, '127.0.0.1'));
-  await Promise.all(servers.map((server) => once(server, 'listening')));
-  const ports = servers.map((server) => server.address().port);
-  await Promise.all(servers.map((server) => once(server.close(), 'close')));
-  return ports;
 }

@@ -6,7 +6,8 @@ import { writeFile } from 'node:fs/promises';
 import { connect, createServer } from 'node:net';
 import { join } from 'node:path';
 
-import { freePorts, ROOT, run, until } from './house.mjs';
+import { ROOT, run, until } from './house.mjs';
+import { freePorts } from './ports.mjs';
 
 /**
  * Starts Radicale with its data in the folder `work`.

@@ -6,7 +6,8 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { startApi } from '../browser/api.mjs';
-import { ask, freePorts, raise, ROOT, run, startCaddy, startVestibule, until, vestibule } from '../browser/house.mjs';
+import { ask, raise, ROOT, run, startCaddy, startVestibule, until, vestibule } from '../browser/house.mjs';
+import { freePorts } from '../browser/ports.mjs';
 import { authorityOf } from '../browser/programs.mjs';
 import { AUDIENCE, CLI_ID, REALM, realm, WEB_ID, WEB_SECRET } from './realm.mjs';
 
