@@ -119,6 +119,8 @@ pub enum Swap {
     Done(Arc<Session>),
     /// Another version came first; here it is.
     Stale(Arc<Session>),
+    /// Another version came first, sealed with a key that is not in the ring here.
+    Sealed,
     /// Another holder of the lease has sent the same refresh token since, and what the provider says to them counts.
     Fenced,
     /// The session has ended; nothing brings it back.

@@ -15,14 +15,10 @@ use crate::session::{
 };
 use crate::time::Clock;
 
-/// How often, and after which pauses, a store that failed is asked again to keep what was refreshed.
-const KEEP_TRYING: [Duration; 5] = [
-    Duration::from_millis(100),
-    Duration::from_millis(500),
-    Duration::from_secs(2),
-    Duration::from_secs(5),
-    Duration::from_secs(10),
-];
+/// How long a store that failed is asked again to keep what was refreshed; a failover takes less.
+const KEEP_TRYING: Duration = Duration::from_secs(120);
+/// The pause before it is asked again, at first and at most: short enough to be first when a shared store is back.
+const TRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 /// How often another process's refresh is looked after: at first and at most.
 const LOOK: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(250));
 
@@ -49,10 +45,13 @@ struct Spare {
 impl Work {
     /// Renews the token of a session that was `seen` with one which is due.
     pub(super) async fn renew(&self, seen: Arc<Session>) -> Outcome {
-        let (begun, mut pause, mut spare) = (Instant::now(), LOOK.0, None);
+        let (mut begun, mut pause, mut spare) = (Instant::now(), LOOK.0, None);
         loop {
+            let had_spare = spare.is_some();
             match self.attempt(&seen, &mut spare).await {
                 Attempt::Over(outcome) => return outcome,
+                // It may have taken long to bring it, and the holder who decides has just begun.
+                Attempt::Again if spare.is_some() && !had_spare => begun = Instant::now(),
                 // Another process is at it, or what it does decides what was brought here.
                 Attempt::Again if begun.elapsed() < WAIT => {}
                 Attempt::Again => return self.counted("timeout", Outcome::Failed(Cause::Timeout)),
@@ -67,7 +66,7 @@ impl Work {
         let current = match self.current(seen.id).await {
             Ok(Some(current)) => current,
             Ok(None) => return Attempt::Over(Outcome::Ended),
-            Err(_) => return Attempt::Over(self.counted("error", Outcome::Failed(Cause::Unavailable))),
+            Err(_) => return self.without_store(spare.is_some()),
         };
         if current.version > seen.version && !is_due(&current, self.clock.now()) {
             return Attempt::Over(self.counted("shared", Outcome::Renewed(current)));
@@ -86,8 +85,16 @@ impl Work {
             Ok(Begin::Begun(lease)) => self.send(&current, &token, lease, spare).await,
             Ok(Begin::Elsewhere) => Attempt::Again,
             Ok(Begin::Gone) => Attempt::Over(Outcome::Ended),
-            Err(_) => Attempt::Over(self.counted("error", Outcome::Failed(Cause::Unavailable))),
+            Err(_) => self.without_store(spare.is_some()),
         }
+    }
+
+    /// Whoever has brought something does not drop it because the store is away.
+    fn without_store(&self, has_spare: bool) -> Attempt {
+        if has_spare {
+            return Attempt::Again;
+        }
+        Attempt::Over(self.counted("error", Outcome::Failed(Cause::Unavailable)))
     }
 
     async fn current(&self, id: SessionId) -> Result<Option<Arc<Session>>, Error> {
@@ -178,16 +185,17 @@ impl Work {
     /// Stores what the provider has issued. The old token is burnt, so a store that fails is asked again for a while.
     async fn keep(&self, brought: Spare, spare: &mut Option<Spare>) -> Attempt {
         let Spare { session: renewed, lease } = &brought;
-        let mut pauses = KEEP_TRYING.iter();
+        let (begun, mut pause) = (Instant::now(), TRY.0);
         let swap = loop {
-            match (self.sessions.replace(Arc::clone(renewed), Some(lease)).await, pauses.next()) {
-                (Ok(swap), _) => break swap,
-                (Err(_), Some(pause)) => tokio::time::sleep(*pause).await,
-                (Err(error), None) => {
+            match self.sessions.replace(Arc::clone(renewed), Some(lease)).await {
+                Ok(swap) => break swap,
+                Err(error) if begun.elapsed() >= KEEP_TRYING || error == Error::Unwritable => {
                     error!(session = %renewed.id, %error, "refreshed tokens are lost: they cannot be stored");
                     return Attempt::Over(self.counted("error", Outcome::Failed(Cause::Unavailable)));
                 }
+                Err(_) => tokio::time::sleep(pause).await,
             }
+            pause = (pause * 2).min(TRY.1);
         };
         Attempt::Over(match swap {
             Swap::Done(session) | Swap::Stale(session) => self.counted("success", Outcome::Renewed(session)),
@@ -195,6 +203,8 @@ impl Work {
                 *spare = Some(brought);
                 return Attempt::Again;
             }
+            // The session lives, but nobody is let in with it here.
+            Swap::Sealed => self.counted("shared", Outcome::Ended),
             Swap::Gone => {
                 // Logged out meanwhile: nobody may use what was just issued.
                 if let Some(token) = &renewed.tokens.refresh {

@@ -1,5 +1,6 @@
 -- Takes the lease of a session in order to send its refresh token.
--- ARGV: prefix, id, version, lease (a random text), time to live in ms
+-- ARGV: prefix, id, version, lease (a random text), time to live in ms, and 1 for who leaves a token alone that
+-- may have been sent
 -- Answers {'begun', fence, interrupted}, {'held'}, {'moved'} or {'gone'}.
 local id, mine = ARGV[2], ARGV[4]
 local row = redis.call('HMGET', name('s', id), 'v', 'f', 'j')
@@ -19,6 +20,9 @@ if held then
   return {'begun', row[2], 1}
 end
 local interrupted = row[3] == row[1] and 1 or 0
+if interrupted == 1 and ARGV[6] == '1' then
+  return {'held'}
+end
 local fence = redis.call('HINCRBY', name('s', id), 'f', 1)
 redis.call('HSET', name('s', id), 'j', row[1])
 redis.call('SET', name('l', id), mine, 'PX', ARGV[5])

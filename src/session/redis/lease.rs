@@ -42,10 +42,23 @@ pub(in crate::session) enum Word {
 
 impl Redis {
     /// Takes the lease of `session`, if it is free and this is the version that there is.
+    ///
+    /// No lease outlives a server that is away for longer than that, but an answer to its holder does: for as long as the
+    /// connection is new, whoever has one is let bring it first.
     pub(in crate::session) async fn begin_refresh(&self, session: &Session) -> Result<Begin, Error> {
+        self.begin(session, self.link.up_for() < LEASE).await
+    }
+
+    /// `patient` is who leaves a token alone that may have been sent.
+    pub(super) async fn begin(&self, session: &Session, patient: bool) -> Result<Begin, Error> {
         let (owner, asked_at) = (crate::web::token()?, Instant::now());
         let mut begin = self.script(Name::Begin);
-        begin.arg(session.id.hex()).arg(session.version).arg(&owner).arg(milliseconds(LEASE));
+        begin
+            .arg(session.id.hex())
+            .arg(session.version)
+            .arg(&owner)
+            .arg(milliseconds(LEASE))
+            .arg(u8::from(patient));
         let answer: Vec<redis::Value> = self.link.call(&begin).await?;
         let text = |at: usize| {
             answer

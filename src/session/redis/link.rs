@@ -113,6 +113,12 @@ impl Link {
         self.state.borrow().0
     }
 
+    /// How old the connection is.
+    pub(super) fn up_for(&self) -> Duration {
+        let (state, since) = *self.state.borrow();
+        if state == State::Up { since.elapsed() } else { Duration::ZERO }
+    }
+
     /// How many sessions there were at the last beat.
     pub(super) fn count(&self) -> usize {
         self.count.load(Ordering::Relaxed)

@@ -219,10 +219,12 @@ impl Redis {
         Ok(match (word.as_slice(), kept) {
             (b"done", _) => Swap::Done(session),
             (b"fenced", _) => Swap::Fenced,
+            (b"gone", _) => Swap::Gone,
             // Its answer was lost, and it has been asked again.
-            (_, Some(kept)) if kept.is_same_version(&session) => Swap::Done(session),
-            (_, Some(kept)) => Swap::Stale(kept),
-            (_, None) => Swap::Gone,
+            (b"stale", Some(kept)) if kept.is_same_version(&session) => Swap::Done(session),
+            (b"stale", Some(kept)) => Swap::Stale(kept),
+            (b"stale", None) => Swap::Sealed,
+            (word, _) => return Err(self.link.unexpected(&String::from_utf8_lossy(word))),
         })
     }
 

@@ -2,5 +2,6 @@
 //! scripts in the server are what was explored.
 
 mod explorer;
+mod keys;
 mod model;
 mod scripts;

@@ -4,13 +4,15 @@
 use std::future::IntoFuture as _;
 use std::time::{Duration, Instant};
 
+use vestibule::demo::provider::Endpoint;
+
 use super::{Replicas, SECOND, needs_redis, shares};
 use crate::streams::open;
-use crate::world::World;
 use crate::world::browser::Browser;
 use crate::world::live::{Ending, Live, Socket, SocketUpstream};
 use crate::world::raw::Raw;
 use crate::world::redis::{self, RedisServer};
+use crate::world::{World, eventually};
 
 /// A server that says nothing any more is not passed over: memory is believed for less than a second.
 #[tokio::test]
@@ -72,6 +74,35 @@ async fn a_server_that_is_restarted_logs_nobody_out_and_costs_no_request() {
     meanwhile.await.unwrap().is(200);
     let world = &two.world;
     two.both(async |_| drop(world.browser.get("/api/me").await.is(200))).await;
+    two.finish().await;
+}
+
+/// PX-15, RFC 9700 4.14.2: no lease outlives such an outage, and yet nobody sends the token again whose answer has come to
+/// another process meanwhile: that one brings it first.
+#[tokio::test]
+async fn px_15_what_was_renewed_while_the_server_was_away_is_brought_before_anybody_renews() {
+    needs_redis!();
+    let mut two = Replicas::start().await;
+    two.world.browser.login("alice").await;
+    two.world.provider.delay(Endpoint::Token, Duration::from_millis(300));
+    two.world.clock.shift(301);
+    let asked = two.world.provider.count(Endpoint::Token) + 1;
+    let renews = tokio::spawn(two.world.browser.get("/api/me").into_future());
+    eventually("the refresh", || two.world.provider.count(Endpoint::Token) == asked).await;
+    two.redis.kill();
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    two.redis.run();
+    two.at_other().await;
+    let begun = Instant::now();
+    let answer = loop {
+        let answer = two.world.browser.get("/api/me").await;
+        if answer.status != 503 || begun.elapsed() > Duration::from_secs(10) {
+            break answer;
+        }
+    };
+    answer.is(200);
+    renews.await.unwrap().is(200);
+    assert_eq!((two.world.provider.count(Endpoint::Token), two.world.provider.reuses()), (asked, 0));
     two.finish().await;
 }
 

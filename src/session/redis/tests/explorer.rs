@@ -182,7 +182,7 @@ impl World {
             // What came too late may be good by now: a later one was refused.
             Step::Load | Step::Denied if process.keeps_spare(store, &mut world.token) => Step::Finished,
             Step::Load => Step::Begin(world.token),
-            Step::Begin(token) => match store.begin(who, 0) {
+            Step::Begin(token) => match store.begin(who, 0, false) {
                 Begun::Lease { fence, interrupted } => {
                     (process.fence, process.interrupted) = (fence, interrupted);
                     Step::Send(token)

@@ -37,7 +37,8 @@ impl Store {
         Self { there: true, ..Self::default() }
     }
 
-    pub(super) fn begin(&mut self, owner: usize, version: u64) -> Begun {
+    /// `patient` is who leaves a token alone that may have been sent; in the end nobody is.
+    pub(super) fn begin(&mut self, owner: usize, version: u64, patient: bool) -> Begun {
         if !self.there {
             return Begun::Gone;
         }
@@ -45,6 +46,9 @@ impl Store {
             return Begun::Elsewhere;
         }
         let interrupted = self.sent == Some(version);
+        if interrupted && patient {
+            return Begun::Elsewhere;
+        }
         self.fence += 1;
         (self.lease, self.sent) = (Some(owner), Some(version));
         Begun::Lease { fence: self.fence, interrupted }

@@ -21,6 +21,7 @@ enum Act {
     Begin {
         who: usize,
         old: bool,
+        patient: bool,
     },
     Hold {
         who: usize,
@@ -38,7 +39,7 @@ fn act() -> impl Strategy<Value = Act> {
     let who = || 0..3_usize;
     let word = prop_oneof![Just(Word::Renew), Just(Word::Deny), Just(Word::Leave)];
     prop_oneof![
-        6 => (who(), prop::bool::weighted(0.1)).prop_map(|(who, old)| Act::Begin { who, old }),
+        6 => (who(), prop::bool::weighted(0.1), any::<bool>()).prop_map(|(who, old, patient)| Act::Begin { who, old, patient }),
         4 => (who(), word).prop_map(|(who, word)| Act::Hold { who, word }),
         4 => who().prop_map(|who| Act::Replace { who }),
         4 => Just(Act::Expire),
@@ -64,11 +65,11 @@ async fn same(redis: &Redis, server: &RedisServer, acts: Vec<Act>) {
     let mut owners = 0;
     for act in acts {
         match act {
-            Act::Begin { who, old } => {
+            Act::Begin { who, old, patient } => {
                 let session = Arc::clone(if old { &before } else { &current });
                 owners += 1;
-                let expected = model.begin(owners, session.version);
-                match (redis.begin_refresh(&session).await.unwrap(), expected) {
+                let expected = model.begin(owners, session.version, patient);
+                match (redis.begin(&session, patient).await.unwrap(), expected) {
                     (Begin::Begun(lease), Begun::Lease { fence, interrupted }) => {
                         assert_eq!(lease.journal == Journal::Interrupted, interrupted);
                         let lease = lease.redis.unwrap();
@@ -114,8 +115,14 @@ async fn same(redis: &Redis, server: &RedisServer, acts: Vec<Act>) {
 }
 
 fn open(server: &RedisServer) -> Redis {
+    open_with(server, &["a key, and as long as it has to be at least"])
+}
+
+/// A store in `server`, sealed with `keys`.
+pub(super) fn open_with(server: &RedisServer, keys: &[&str]) -> Redis {
     let url = config::Redis::parse(&server.url()).unwrap();
-    let keys = Arc::new(KeyRing::new(&[config::Secret::new("a".repeat(40))]).unwrap());
+    let keys: Vec<_> = keys.iter().map(|key| config::Secret::new((*key).to_owned())).collect();
+    let keys = Arc::new(KeyRing::new(&keys).unwrap());
     let options = RedisOptions { server: Arc::new(url), capacity: 100, keys };
     Redis::open(options, Hooks::new(Vec::new()), Arc::new(Metrics::new()))
 }
