@@ -5,6 +5,9 @@ for _, id in ipairs(redis.call('SMEMBERS', name('i', ARGV[2]))) do
   if record then
     found[#found + 1] = id
     found[#found + 1] = record
+  else
+    -- It has gone by itself.
+    redis.call('SREM', name('i', ARGV[2]), id)
   end
 end
 return found

@@ -19,6 +19,10 @@ const OPENING: Duration = Duration::from_secs(5);
 /// Longest wait for what was begun, and how often is looked.
 const SETTLING: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(2);
+/// How long, and how often, other processes are listened for before the last one takes everything out: whose connection
+/// has broken has another by then.
+const LINGER: Duration = Duration::from_secs(2);
+const LISTEN: Duration = Duration::from_millis(100);
 /// How many ids are asked for at once.
 const SLICE: isize = 10_000;
 
@@ -95,23 +99,33 @@ impl Redis {
     /// whoever comes back finds nobody who has logged out elsewhere since.
     pub(in crate::session) async fn leave(&self) -> Result<(), Error> {
         self.shared.left.store(true, Ordering::Relaxed);
-        let options = self.link.options();
-        let news = format!("{}:news", options.prefix);
-        let mut listeners = redis::cmd("PUBSUB");
-        listeners.arg("NUMSUB").arg(&news);
-        let emptied = match self.link.call::<(String, usize)>(&listeners).await {
-            Ok((_, listeners)) if listeners > 1 => {
-                info!(redis = %options, processes = listeners - 1, "sessions stay for the other processes");
-                Ok(())
-            }
-            Ok(_) => match self.ids_within(Span::ALL, usize::MAX).await {
+        let emptied = match self.others().await {
+            Ok(0) => match self.ids_within(Span::ALL, usize::MAX).await {
                 Ok(ids) => self.clear(&ids).await,
                 Err(error) => Err(error),
             },
+            Ok(processes) => {
+                info!(redis = %self.link.options(), processes, "sessions stay for the other processes");
+                Ok(())
+            }
             Err(error) => Err(error),
         };
         self.close().await;
         emptied
+    }
+
+    /// How many other processes listen.
+    async fn others(&self) -> Result<usize, Error> {
+        let mut listeners = redis::cmd("PUBSUB");
+        listeners.arg("NUMSUB").arg(format!("{}:news", self.link.options().prefix));
+        let begun = Instant::now();
+        loop {
+            let (_, listeners) = self.link.call::<(String, usize)>(&listeners).await?;
+            if listeners > 1 || begun.elapsed() >= LINGER {
+                return Ok(listeners.saturating_sub(1));
+            }
+            tokio::time::sleep(LISTEN).await;
+        }
     }
 
     /// Takes out what a move has brought, and lets go of the server.

@@ -18,6 +18,16 @@ local function forgotten(ends, now)
   return string.format('%.0f', math.max(0, math.min(tonumber(ends) - tonumber(now), 3e9)) + 3600)
 end
 
+-- Adds a session to those of an index key, which are forgotten with the last of them.
+local function index(key, id, seconds)
+  if key ~= '' then
+    redis.call('SADD', name('i', key), id)
+    if redis.call('TTL', name('i', key)) < tonumber(seconds) then
+      redis.call('EXPIRE', name('i', key), seconds)
+    end
+  end
+end
+
 -- Takes a session out everywhere and tells all processes; its sealed record, or false when there was none.
 local function take(id)
   local row = redis.call('HMGET', name('s', id), 'r', 'k1', 'k2')

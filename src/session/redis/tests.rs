@@ -3,5 +3,6 @@
 
 mod explorer;
 mod keys;
+mod leaving;
 mod model;
 mod scripts;

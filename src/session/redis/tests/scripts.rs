@@ -114,7 +114,7 @@ async fn same(redis: &Redis, server: &RedisServer, acts: Vec<Act>) {
     redis.end(Selector::Id(current.id), EndKind::Local).await.unwrap();
 }
 
-fn open(server: &RedisServer) -> Redis {
+pub(super) fn open(server: &RedisServer) -> Redis {
     open_with(server, &["a key, and as long as it has to be at least"])
 }
 
