@@ -69,11 +69,13 @@ async fn in_3_f_table_a_request_that_can_be_read_in_two_ways_is_refused() {
     world.finish().await;
 }
 
+/// F23: HTTP/2 is something else, so that nothing which floods by it comes as far as being counted.
 #[tokio::test]
-async fn f15_whoever_speaks_something_else_is_hung_up_on() {
+async fn f15_f23_whoever_speaks_something_else_is_hung_up_on() {
     let world = World::start().await;
     for bytes in [
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice(),
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0\0\0\x04\x03\0\0\0\x01\0\0\0\0",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
         b"GET /api/x\r\n\r\n",
         b"\r\n\r\n\r\n\0\0\0\r\n\r\n",

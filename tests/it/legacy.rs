@@ -1,6 +1,8 @@
 //! A legacy app, proxied whole: it knows nothing of OpenID Connect, trusts its headers, and never sees who is not let in.
 
 use http::Method;
+use serde_json::json;
+use vestibule::demo::provider::{Endpoint, JwtMutation, Kind, Mutation};
 
 use crate::world::World;
 use crate::world::live::{Socket, SocketUpstream, cookie, handshake};
@@ -64,6 +66,34 @@ async fn a_navigation_logs_in_on_its_way_and_the_app_is_told_who_comes() {
     assert_eq!((seen.method(), seen.body.as_slice()), ("POST", &b"text=1"[..]));
     assert_eq!((seen.header("authorization"), seen.header("cookie")), (None, Some("app=1")));
     assert!(!seen.head.contains("root"), "{}", seen.head);
+    world.finish().await;
+}
+
+/// U17, Z10: whatever a provider says of a person is one header of the app's, or none; and so it is in JSON.
+#[tokio::test]
+async fn u17_z10_what_is_said_of_a_person_stays_what_it_is() {
+    let world = world().await;
+    let lie = |claim, value| {
+        world
+            .provider
+            .mutate(Mutation::always(Endpoint::Token, Kind::IdToken(JwtMutation::SetClaim(claim, value))));
+    };
+    let odd = "x@example.com\r\nX-Admin: 1\r\n\r\n<script>\u{202e}\u{0}";
+    lie("email", json!(odd));
+    log_in(&world, "alice", "/wiki").await;
+    let seen = world.upstream.last();
+    let told = "x@example.com%0D%0AX-Admin: 1%0D%0A%0D%0A<script>%E2%80%AE%00";
+    assert_eq!((seen.header("x-forwarded-email"), seen.header("x-admin")), (Some(told), None));
+    let answer = world.browser.get("/.vestibule/userinfo").await.is(200).has("x-content-type-options", "nosniff");
+    assert!(!answer.text().contains(['\r', '\n', '\0']), "{}", answer.describe());
+    assert_eq!(answer.json()["email"], odd);
+
+    let many: Vec<String> = std::iter::once("staff".to_owned()).chain((0..10_000).map(|at| format!("g{at}"))).collect();
+    lie("groups", json!(many));
+    let other = world.new_browser();
+    let picker = other.navigate("/wiki").await.is(200).says("Who are you?");
+    other.choose(&picker, "alice").await.refused(403, "forbidden");
+    assert_eq!(world.upstream.count(), 1, "no app is told that much");
     world.finish().await;
 }
 

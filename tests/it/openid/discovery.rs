@@ -97,6 +97,20 @@ async fn og_5_what_we_do_not_need_may_be_odd() {
 }
 
 #[tokio::test]
+async fn d26_metadata_that_go_bad_leave_the_good_ones() {
+    let stage = Stage::new().await;
+    stage.login().await.unwrap();
+    let evil = JsonSet("issuer", json!("https://evil.example"));
+    stage.op.mutate(Mutation::always(Endpoint::Discovery, evil));
+    let asked = stage.op.count(Endpoint::Discovery);
+    // Keys as old as this are asked for anew, and the metadata before them.
+    stage.clock.shift(25 * 60 * 60);
+    stage.login().await.unwrap();
+    assert_eq!(stage.op.count(Endpoint::Discovery), asked + 1);
+    assert!(stage.client.provider.is_ready());
+}
+
+#[tokio::test]
 async fn ls_10_a_provider_that_is_down_is_said_to_be_down_at_once() {
     let stage = Stage::new().await;
     stage.op.go_down().await.unwrap();

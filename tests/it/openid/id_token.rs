@@ -5,10 +5,13 @@ use vestibule::config::SigningAlg;
 use vestibule::demo::provider::JwtMutation::{
     FlipBit, RawHeader, RawPayload, RemoveClaim, RemoveHeader, Segment, SetClaim, SetHeader, Sign, Text,
 };
-use vestibule::demo::provider::{Algorithm, Endpoint, JwtMutation, KeySet, Kind, Options, SignWith};
+use vestibule::demo::provider::{Algorithm, Endpoint, JwtMutation, KeySet, Kind, Options, Secret, SignWith};
 use vestibule::provider::Ask;
 
 use super::stage::{Stage, ask, refused};
+
+/// `{"alg":"RSA-OAEP","enc":"A128GCM","zip":"DEF"}`: what stands behind it would grow when it is opened.
+const ENCRYPTED: &str = "eyJhbGciOiJSU0EtT0FFUCIsImVuYyI6IkExMjhHQ00iLCJ6aXAiOiJERUYifQ";
 
 /// What table I names: each token is bent, and the login must fail for that reason, before userinfo is asked.
 #[expect(clippy::too_many_lines, reason = "a table")]
@@ -32,6 +35,7 @@ async fn table_i_bad_id_tokens() {
         ("I10", Text("a.b.c.d".to_owned()), "three parts"),
         ("I10", Text("a.b.c.d.e".to_owned()), "three parts"),
         ("I10", Text(".".repeat(999)), "three parts"),
+        ("Z14", Text(format!("{ENCRYPTED}.a.b.{}.d", "A".repeat(1000))), "three parts"),
         ("I11", RawHeader("[1]".to_owned()), "header is not a JSON object"),
         ("I11", RawHeader(r#"{"alg":"RS256","alg":"RS256"}"#.to_owned()), "header is not a JSON object"),
         ("I11", RawHeader("x".to_owned()), "header is not a JSON object"),
@@ -104,6 +108,18 @@ async fn table_i_bad_id_tokens() {
     // Forced fetches stay within the bucket, however many tokens named unknown keys (JV-14).
     assert!(stage.op.count(Endpoint::Jwks) <= 1 + 3 + 1, "{}", stage.op.count(Endpoint::Jwks));
     stage.login().await.unwrap();
+}
+
+/// A provider that speaks in the name of another: its keys prove nothing there.
+#[tokio::test]
+async fn i16_a_token_that_another_provider_has_signed() {
+    let (stage, other) = (Stage::new().await, Stage::new().await);
+    other.lie(Endpoint::Token, Kind::IdToken(SetClaim("iss", json!(stage.op.issuer()))));
+    refused("I16", other.login().await, "iss is not the issuer");
+    let issued = other.op.issued().into_iter().rev().find(|(kind, _)| *kind == Secret::IdToken);
+    let (_, token) = issued.unwrap();
+    stage.lie(Endpoint::Token, Kind::IdToken(Text(token)));
+    refused("I16", stage.login().await, "no published key fits");
 }
 
 #[tokio::test]
