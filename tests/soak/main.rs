@@ -25,6 +25,7 @@ mod restarts;
 mod site;
 mod streams;
 mod traffic;
+mod unfinished;
 mod verdicts;
 #[expect(dead_code, reason = "the kit serves other stories too")]
 #[path = "../it/world/mod.rs"]

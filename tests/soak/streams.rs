@@ -123,7 +123,7 @@ pub async fn socket(address: SocketAddr, handle: &Handle) -> WebSocketStream<Tcp
 }
 
 /// Memory of a process that is in use now, in bytes.
-fn resident(pid: u32) -> u64 {
+pub fn resident(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
