@@ -9,11 +9,29 @@ use http::{Uri, request};
 pub(super) enum Credential<'a> {
     /// Nothing, or something that is not for us.
     None,
-    /// A token in the form of one.
-    Bearer(&'a str),
+    /// What follows the scheme.
+    Bearer(Shown<'a>),
     /// Nothing that can be read in one way; why.
     Malformed(&'static str),
 }
+
+/// Something that is shown as a token. It has the form of one only if [`token`](Self::token) says so; whoever remembers
+/// these very bytes as a good token need not look again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Shown<'a>(&'a [u8]);
+
+impl<'a> Shown<'a> {
+    pub(super) const fn bytes(self) -> &'a [u8] {
+        self.0
+    }
+
+    /// The token; or why it is none.
+    pub(super) fn token(self) -> Result<&'a str, &'static str> {
+        std::str::from_utf8(self.0).ok().filter(|token| is_b64token(token)).ok_or(NO_TOKEN)
+    }
+}
+
+const NO_TOKEN: &str = "what follows the scheme is not one token";
 
 impl<'a> Credential<'a> {
     /// Reads `Authorization`. Tokens in the query or in a form are none (RFC 9700 4.3.2); beside one in the header, they
@@ -38,10 +56,7 @@ impl<'a> Credential<'a> {
         if !scheme.eq_ignore_ascii_case(b"bearer") {
             return Self::None;
         }
-        match rest.strip_prefix(b" ").map(std::str::from_utf8) {
-            Some(Ok(token)) if is_b64token(token) => Self::Bearer(token),
-            _ => Self::Malformed("what follows the scheme is not one token"),
-        }
+        rest.strip_prefix(b" ").map_or(Self::Malformed(NO_TOKEN), |rest| Self::Bearer(Shown(rest)))
     }
 }
 
@@ -77,7 +92,7 @@ mod tests {
         let (head, ()) = request.into_parts();
         match Credential::of(&head) {
             Credential::None => "none".to_owned(),
-            Credential::Bearer(token) => token.to_owned(),
+            Credential::Bearer(shown) => shown.token().unwrap_or("malformed").to_owned(),
             Credential::Malformed(_) => "malformed".to_owned(),
         }
     }

@@ -36,9 +36,9 @@ pub(super) struct Known {
 pub(super) struct Fingerprint([u8; 32]);
 
 impl Fingerprint {
-    pub(super) fn of(token: &str) -> Self {
+    pub(super) fn of(token: &[u8]) -> Self {
         let mut bytes = [0; 32];
-        bytes.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
+        bytes.copy_from_slice(digest(&SHA256, token).as_ref());
         Self(bytes)
     }
 }
@@ -151,7 +151,8 @@ mod tests {
         let lasting = known(now.plus(Duration::from_secs(60)));
         for (len, most) in [(100, SHARDS * MAX_TOKENS), (8 * 1024, SHARDS * MAX_BYTES / (8 * 1024))] {
             let memory = Memory::default();
-            let tokens: Vec<_> = (0..40_000).map(|number| Fingerprint::of(&format!("token-{number}"))).collect();
+            let tokens: Vec<_> =
+                (0..40_000).map(|number| Fingerprint::of(format!("token-{number}").as_bytes())).collect();
             for token in &tokens {
                 memory.keep(*token, len, &lasting);
                 assert!(memory.find(token, now).is_some(), "the newest is always there");
@@ -167,10 +168,10 @@ mod tests {
     fn jv_19_what_is_asked_for_stays_and_what_is_over_counts_for_nothing() {
         let now = Timestamp::from_unix(1_000);
         let memory = Memory::default();
-        let (asked_for, lasting) = (Fingerprint::of("asked for"), known(now.plus(Duration::from_secs(60))));
+        let (asked_for, lasting) = (Fingerprint::of(b"asked for"), known(now.plus(Duration::from_secs(60))));
         memory.keep(asked_for, 100, &lasting);
         for number in 0..40_000 {
-            memory.keep(Fingerprint::of(&format!("token-{number}")), 100, &lasting);
+            memory.keep(Fingerprint::of(format!("token-{number}").as_bytes()), 100, &lasting);
             assert!(memory.find(&asked_for, now).is_some());
         }
         assert!(memory.find(&asked_for, now.plus(Duration::from_secs(60))).is_none());
@@ -180,7 +181,7 @@ mod tests {
     fn jv_19_a_token_that_is_verified_again_and_again_is_kept_once() {
         let now = Timestamp::from_unix(1_000);
         let memory = Memory::default();
-        let token = Fingerprint::of("polling");
+        let token = Fingerprint::of(b"polling");
         for minute in 0..5_000 {
             let now = now.plus(Duration::from_secs(60 * minute));
             assert!(memory.find(&token, now).is_none(), "it is over");

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue, Request, Response};
 use tracing::info;
 
 use super::Bearer;
-use super::credential::Credential;
+use super::credential::{Credential, Shown};
 use super::memory::{Fingerprint, Known};
 use crate::config::{Authorization, Unauthenticated};
 use crate::error::{Reason, Refusal};
@@ -52,29 +52,24 @@ impl Bearer {
     async fn prove(&self, call: &Call, rule: &Rule) -> Result<Option<Arc<Known>>, Refusal> {
         // Without verification nothing is judged: whatever was sent goes on byte for byte.
         let Some(verifier) = &self.verifier else { return Ok(None) };
-        let token = match Credential::of(&call.head) {
-            Credential::Malformed(why) => {
-                return Err(self.challenges.refuse(Reason::InvalidRequest).because(why));
-            }
-            Credential::None => None,
-            Credential::Bearer(token) => Some(token),
-        };
-        match (token, rule.config.unauthenticated) {
-            (Some(token), _) => self.known(verifier, token, call.now).await.map(Some),
-            (None, Unauthenticated::Pass) => Ok(None),
-            (None, Unauthenticated::Refuse | Unauthenticated::Login) => {
+        match (Credential::of(&call.head), rule.config.unauthenticated) {
+            (Credential::Malformed(why), _) => Err(self.challenges.refuse(Reason::InvalidRequest).because(why)),
+            (Credential::Bearer(shown), _) => self.known(verifier, shown, call.now).await.map(Some),
+            (Credential::None, Unauthenticated::Pass) => Ok(None),
+            (Credential::None, Unauthenticated::Refuse | Unauthenticated::Login) => {
                 Err(self.challenges.refuse(Reason::BearerRequired))
             }
         }
     }
 
-    /// The bearer of `token`, remembered or verified now.
-    async fn known(&self, verifier: &Verifier, token: &str, now: Timestamp) -> Result<Arc<Known>, Refusal> {
-        let fingerprint = Fingerprint::of(token);
+    /// The bearer of the token that is shown, remembered or verified now.
+    async fn known(&self, verifier: &Verifier, shown: Shown<'_>, now: Timestamp) -> Result<Arc<Known>, Refusal> {
+        let fingerprint = Fingerprint::of(shown.bytes());
         if let Some(known) = self.memory.find(&fingerprint, now) {
             self.metrics.jwt_verification("remembered");
             return Ok(known);
         }
+        let token = shown.token().map_err(|why| self.challenges.refuse(Reason::InvalidRequest).because(why))?;
         let claims = verifier.verify(token, now).await.map_err(|denied| self.denied(denied, now))?;
         self.metrics.jwt_verification("ok");
         let known = Arc::new(self.with_groups(claims));
