@@ -1,9 +1,11 @@
-//! How often the provider is asked: a bucket against floods of unknown keys, and delays that grow while it is down.
+//! How often the provider is asked: a bucket against floods of unknown keys, delays that grow while it is down, and what
+//! it says itself.
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use http::HeaderMap;
-use http::header::CACHE_CONTROL;
+use http::header::{CACHE_CONTROL, RETRY_AFTER};
+use http::{HeaderMap, StatusCode};
 
 use crate::time::Timestamp;
 
@@ -47,6 +49,43 @@ pub(super) fn retry_delay(outage: Duration) -> Duration {
     (outage / 2).clamp(Duration::from_millis(250), Duration::from_secs(60))
 }
 
+/// Until when the provider wants to be left alone, for all sessions (`Retry-After`, RFC 9110 10.2.3).
+#[derive(Debug)]
+pub(super) struct Rest(AtomicI64);
+
+impl Rest {
+    /// As long as it is left alone at most: sessions wait for it.
+    const MOST: Duration = Duration::from_secs(60);
+
+    /// Nothing was said yet.
+    pub(super) const fn none() -> Self {
+        Self(AtomicI64::new(i64::MIN))
+    }
+
+    /// Whether it may be asked. A clock that was set back does not prolong what was said.
+    pub(super) fn is_over(&self, now: Timestamp) -> bool {
+        let until = Timestamp::from_unix(self.0.load(Ordering::Relaxed));
+        now >= until || until > now.plus(Self::MOST)
+    }
+
+    /// Hears what an answer says.
+    pub(super) fn hear(&self, status: StatusCode, headers: &HeaderMap, now: Timestamp) {
+        if !matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+            return;
+        }
+        let Some(said) = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()) else { return };
+        let until = match said.trim().parse::<u64>() {
+            Ok(seconds) => Some(now.plus(Duration::from_secs(seconds).min(Self::MOST))),
+            Err(_) => {
+                jiff::fmt::rfc2822::parse(said).ok().map(|date| Timestamp::from_unix(date.timestamp().as_second()))
+            }
+        };
+        if let Some(until) = until {
+            self.0.store(until.min(now.plus(Self::MOST)).unix(), Ordering::Relaxed);
+        }
+    }
+}
+
 /// When to fetch keys again: what the answer's `Cache-Control` says, within a minute and a day.
 pub(super) fn refresh_delay(headers: &HeaderMap) -> Duration {
     const UNSAID: Duration = Duration::from_secs(15 * 60);
@@ -69,6 +108,32 @@ mod tests {
     use http::HeaderValue;
 
     use super::*;
+
+    #[test]
+    fn px_16_what_a_provider_says_of_when_to_come_again() {
+        let now = Timestamp::from_unix(1_000_000_000);
+        let after = |seconds| now.plus(Duration::from_secs(seconds));
+        let busy = StatusCode::SERVICE_UNAVAILABLE;
+        for (status, said, rests) in [
+            (StatusCode::TOO_MANY_REQUESTS, "7", 7),
+            (busy, " 7 ", 7),
+            (busy, "Sun, 09 Sep 2001 01:46:47 GMT", 7),
+            (busy, "Sun, 09 Sep 2001 01:46:33 GMT", 0),
+            (busy, "Fri, 09 Sep 2101 01:46:47 GMT", 60),
+            (busy, "18446744073709551615", 60),
+            (busy, "0", 0),
+            (busy, "-7", 0),
+            (busy, "soon", 0),
+            (StatusCode::OK, "7", 0),
+        ] {
+            let rest = Rest::none();
+            rest.hear(status, &HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static(said))]), now);
+            let rested = (0..100).find(|seconds| rest.is_over(after(*seconds))).unwrap();
+            assert_eq!(rested, rests, "{status} {said}");
+            assert!(rest.is_over(now.minus(Duration::from_secs(600))), "a clock that was set back");
+        }
+        assert!(Rest::none().is_over(now));
+    }
 
     #[test]
     fn jv_14_a_burst_of_three_then_one_in_thirty_seconds() {

@@ -16,6 +16,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::clocks::ClockWatch;
 use super::connect::{Connections, source_is};
 use super::guard::{Forbidden, Guard};
+use super::pace::Rest;
 use super::{Error, Surroundings};
 use crate::config;
 
@@ -119,6 +120,9 @@ pub(super) enum Failure {
     /// Too many requests at a time.
     #[error("too many requests to the provider at a time")]
     Busy,
+    /// The provider has said that it wants to be left alone.
+    #[error("the provider wants to be left alone (Retry-After)")]
+    Resting,
     /// A stage took too long.
     #[error("no answer in time")]
     Timeout,
@@ -140,7 +144,7 @@ impl Failure {
     /// The name in metrics.
     const fn label(&self) -> &'static str {
         match self {
-            Self::Busy => "busy",
+            Self::Busy | Self::Resting => "busy",
             Self::Timeout => "timeout",
             Self::Forbidden(_) => "forbidden",
             Self::Unreachable(_) => "unreachable",
@@ -168,6 +172,8 @@ pub(super) struct Transport {
     guard: Guard,
     slots: Semaphore,
     limits: Limits,
+    /// From refreshes alone: they can wait where a person cannot, and they come in crowds.
+    rest: Rest,
     /// The provider's clock, as its answers show it.
     pub(super) clock: Arc<ClockWatch>,
 }
@@ -178,7 +184,16 @@ impl Transport {
         let guard = Guard::new(&config);
         let clock = surroundings.clocks.watch(Arc::clone(&config), Arc::clone(&surroundings.metrics));
         let connections = Connections::new(Arc::clone(&config), guard.clone(), limits.connect);
-        Self { config, surroundings, connections, guard, slots: Semaphore::new(MAX_CONCURRENT), limits, clock }
+        Self {
+            config,
+            surroundings,
+            connections,
+            guard,
+            slots: Semaphore::new(MAX_CONCURRENT),
+            limits,
+            rest: Rest::none(),
+            clock,
+        }
     }
 
     /// Fetches a document.
@@ -207,6 +222,10 @@ impl Transport {
         mut request: Request<Bytes>,
         begun: Instant,
     ) -> Result<Response<Bytes>, Failure> {
+        let is_refresh = operation == Operation::Refresh;
+        if is_refresh && !self.rest.is_over(self.surroundings.clock.now()) {
+            return Err(Failure::Resting);
+        }
         let slot = timeout(self.limits.queue, self.slots.acquire()).await;
         let Ok(Ok(_slot)) = slot else {
             return Err(Failure::Busy);
@@ -227,6 +246,9 @@ impl Transport {
         let answer = timeout(self.limits.head, client.request(request.map(Full::new))).await;
         let answer = answer.map_err(|_| Failure::Timeout)?.map_err(|error| failure(&error))?;
         self.clock.answered(answer.headers(), asked, sent.elapsed());
+        if is_refresh {
+            self.rest.hear(answer.status(), answer.headers(), self.surroundings.clock.now());
+        }
         read(operation, answer, begun + self.limits.whole).await
     }
 }

@@ -3,7 +3,8 @@
 use std::future::IntoFuture as _;
 use std::time::Duration;
 
-use http::{Method, StatusCode};
+use http::header::RETRY_AFTER;
+use http::{HeaderValue, Method, StatusCode};
 use serde_json::json;
 use tokio::task::JoinSet;
 use vestibule::demo::provider::{Endpoint, JwtMutation, Kind, Mutation, Nth, Secret};
@@ -360,4 +361,33 @@ async fn px_16_a_provider_that_is_busy_is_left_alone_while_the_old_token_serves(
         assert_eq!(refreshes(&world), 4, "{status}");
         world.finish().await;
     }
+}
+
+/// PX-16, RFC 9110 10.2.3: and for as long as it says itself, by whomever's session it was told.
+#[tokio::test]
+async fn px_16_a_provider_that_says_when_to_come_again_is_not_asked_before() {
+    // It has not looked at the token when it says so.
+    let world = World::builder().provider(|options| options.rotate_refresh_tokens = false).start().await;
+    let other = world.new_browser();
+    world.browser.login("alice").await;
+    other.login("bob").await;
+    world.clock.shift(270);
+    let status = Kind::Status(StatusCode::TOO_MANY_REQUESTS);
+    let later = Kind::HeaderSet(RETRY_AFTER, HeaderValue::from_static("40"));
+    for kind in [status, later] {
+        world.provider.mutate(Mutation::next(Endpoint::Token, kind));
+    }
+    world.browser.get("/api/me").await.is(200);
+    // The old tokens serve until they are over, and then people are told to wait.
+    for (shift, status) in [(0, 200), (20, 200), (15, 503)] {
+        world.clock.shift(shift);
+        other.get("/api/me").await.is(status);
+        world.browser.get("/api/me").await.is(status);
+        assert_eq!(refreshes(&world), 1, "{shift} s later");
+    }
+    world.clock.shift(6);
+    other.get("/api/me").await.is(200);
+    world.browser.get("/api/me").await.is(200);
+    assert_eq!(refreshes(&world), 3);
+    world.finish().await;
 }
