@@ -82,11 +82,11 @@ impl Field {
         let runtime = crate::runtime();
         let directory = tempfile::tempdir().unwrap();
         let [listen, verdicts, metrics] = std::array::from_fn(|_| free_address());
-        let provider = runtime.block_on(login::provider());
-        let config = login::config(&provider, [listen, verdicts, metrics], upstream.1, directory.path());
+        let provider = runtime.block_on(login::provider(Vec::new()));
+        let config = login::config(provider.issuer(), [listen, verdicts, metrics], upstream.1, directory.path());
         let profile = profiles.map(|folder| instructions::out_file(folder, "vestibule"));
         let vestibule = vestibule(&config, &[listen, verdicts, metrics], profile.as_deref());
-        let session = login::log_in(listen);
+        let session = login::log_in(listen, "/login/start");
         Self { vestibule, listen, verdicts, metrics, session, upstream, provider, _runtime: runtime, directory }
     }
 
@@ -103,7 +103,7 @@ impl Field {
         let tokens = (0..row.tokens()).map(|number| login::token(&self.provider, number));
         let requests: Vec<String> = match row {
             Row::Proxy => vec![call("/api/items?page=2&sort=name", &self.session)],
-            Row::Session => vec![question(&self.session)],
+            Row::Session => vec![question("/web", &self.session)],
             Row::Seen | Row::New => tokens.map(|token| bearer(&token)).collect(),
         };
         let bare = match row {

@@ -1,11 +1,12 @@
-//! A real session: the development provider, Vestibule's config for it, and a browser's three requests.
+//! A real session: the development provider, Vestibule's config for it, and a browser's way through a login.
 
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::json;
-use vestibule::demo::provider::{Client, DemoProvider, Endpoint, JwtMutation, Kind, Mutation, Options};
+use url::Url;
+use vestibule::demo::provider::{Client, DemoProvider, Endpoint, JwtMutation, KeySet, Kind, Mutation, Options};
 
 use crate::load::{first_answer, header};
 
@@ -20,10 +21,13 @@ pub(crate) const OTHER_COOKIES: &str = "_ga=GA1.1.1380172938.1763970000; theme=d
 const PADDING: usize = 330;
 
 /// A provider whose tokens are large and live longer than the bench.
-pub(crate) async fn provider() -> DemoProvider {
+pub(crate) async fn provider(others: Vec<Client>) -> DemoProvider {
     let client = Client::public("web").redirect_uri(&format!("https://{HOST}/login/end"));
     let lifetime = Duration::from_secs(24 * 3600);
-    let options = Options { clients: vec![client], access_token_lifetime: lifetime, ..Options::default() };
+    let clients = [vec![client], others].concat();
+    // Keys of unknown curves are more than oauth2-proxy takes.
+    let keys = KeySet::Usual;
+    let options = Options { clients, keys, access_token_lifetime: lifetime, ..Options::default() };
     let provider = DemoProvider::start(options).await.unwrap();
     let padding = JwtMutation::SetClaim("entitlements", json!("x".repeat(PADDING)));
     provider.mutate(Mutation::always(Endpoint::Token, Kind::AccessToken(padding)));
@@ -32,12 +36,11 @@ pub(crate) async fn provider() -> DemoProvider {
 
 /// Writes the config file; with the log level and the store that are the defaults.
 pub(crate) fn config(
-    provider: &DemoProvider,
+    issuer: &str,
     [listen, verdicts, metrics]: [SocketAddr; 3],
     upstream: SocketAddr,
     directory: &Path,
 ) -> PathBuf {
-    let issuer = provider.issuer();
     let text = format!(
         "[server]\nlisten = \"{listen}\"\nverdict_listen = \"{verdicts}\"\nmetrics_listen = \"{metrics}\"\n\n\
          [providers.corp]\nissuer = \"{issuer}\"\nclient_id = \"web\"\n\n\
@@ -56,31 +59,56 @@ pub(crate) fn token(provider: &DemoProvider, number: usize) -> String {
     provider.access_token(("alice", "web"), &["openid", "profile"], &[padding, id]).unwrap()
 }
 
-/// Logs alice in and returns the session cookie as a browser would send it.
-pub(crate) fn log_in(vestibule: SocketAddr) -> String {
-    let (start, cookie) = navigate(vestibule, HOST, "/login/start", "");
-    let authorize = url::Url::parse(&start).unwrap();
-    let provider: SocketAddr =
-        format!("{}:{}", authorize.host_str().unwrap(), authorize.port().unwrap()).parse().unwrap();
-    let target = format!("{}?{}&login_hint=alice", authorize.path(), authorize.query().unwrap());
-    let (end, _) = navigate(provider, &provider.to_string(), &target, "");
-    let callback = url::Url::parse(&end).unwrap();
-    let target = format!("{}?{}", callback.path(), callback.query().unwrap());
-    let (_, session) = navigate(vestibule, HOST, &target, &cookie);
-    session
+/// Logs alice in at a gateway whose login begins at `start`; returns its cookies as a browser would send them.
+pub(crate) fn log_in(gateway: SocketAddr, start: &str) -> String {
+    let mut cookies: Vec<(String, String)> = Vec::new();
+    let mut page = Url::parse(&format!("https://{HOST}{start}")).unwrap();
+    let (mut hops, mut was_at_provider) = (0, false);
+    loop {
+        hops += 1;
+        assert!(hops < 8, "the login at {start} does not end");
+        let text = if page.host_str() == Some(HOST) {
+            let text = navigate(gateway, HOST, &page, &pairs(&cookies));
+            take(&mut cookies, &text);
+            if was_at_provider {
+                assert!(text.starts_with("HTTP/1.1 30"), "no login: {text}");
+                return pairs(&cookies);
+            }
+            text
+        } else {
+            was_at_provider = true;
+            page.query_pairs_mut().append_pair("login_hint", "alice");
+            let address = format!("{}:{}", page.host_str().unwrap(), page.port().unwrap());
+            navigate(address.parse().unwrap(), &address, &page, "")
+        };
+        let location = header(&text, "location").ok_or_else(|| format!("no redirect from {page}: {text}")).unwrap();
+        page = page.join(location).unwrap();
+    }
 }
 
-/// Follows a link: where it leads, and the cookies that were set with a value, those of sessions and logins only.
-fn navigate(address: SocketAddr, host: &str, target: &str, cookie: &str) -> (String, String) {
+fn pairs(cookies: &[(String, String)]) -> String {
+    cookies.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("; ")
+}
+
+/// Keeps the cookies of an answer, and drops those that it takes away.
+fn take(cookies: &mut Vec<(String, String)>, answer: &str) {
+    let lines = answer.lines().filter_map(|line| line.split_once(": "));
+    for (_, value) in lines.filter(|(name, _)| name.eq_ignore_ascii_case("set-cookie")) {
+        let (name, value) = value.split(';').next().and_then(|pair| pair.split_once('=')).unwrap();
+        cookies.retain(|(known, _)| known != name);
+        if !value.is_empty() {
+            cookies.push((name.to_owned(), value.to_owned()));
+        }
+    }
+}
+
+/// Follows a link.
+fn navigate(address: SocketAddr, host: &str, page: &Url, cookie: &str) -> String {
+    let target = page.query().map_or_else(|| page.path().to_owned(), |query| format!("{}?{query}", page.path()));
     let request = format!(
         "GET {target} HTTP/1.1\r\nHost: {host}\r\nAccept: text/html\r\nSec-Fetch-Mode: navigate\r\n\
-         Sec-Fetch-Site: none\r\nSec-Fetch-Dest: document\r\nCookie: {cookie}\r\n\r\n"
+         Sec-Fetch-Site: none\r\nSec-Fetch-Dest: document\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: {host}\r\n\
+         Cookie: {cookie}\r\n\r\n"
     );
-    let answer = first_answer(&mut TcpStream::connect(address).unwrap(), request.as_bytes());
-    let text = String::from_utf8(answer).unwrap();
-    let location = header(&text, "location").ok_or_else(|| format!("no redirect from {target}: {text}")).unwrap();
-    let set = text.lines().filter_map(|line| line.strip_prefix("set-cookie: "));
-    let pairs = set.filter_map(|value| value.split(';').next()).filter(|pair| !pair.ends_with('='));
-    let known = |pair: &&str| pair.contains("vestibule-web=") || pair.contains("vestibule-web.login.");
-    (location.to_owned(), pairs.filter(known).collect::<Vec<_>>().join("; "))
+    String::from_utf8_lossy(&first_answer(&mut TcpStream::connect(address).unwrap(), request.as_bytes())).into_owned()
 }

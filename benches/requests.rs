@@ -75,6 +75,7 @@ fn compare(rows: &[Row], rounds: u64, seconds: u64) {
         }
         println!("\n{}, {rounds} x {seconds} s each", ready.describe());
         table::print(row.name(), row.target(), &bare, &ours);
+        assert!(bare.iter().chain(&ours).all(|run| run.broken == 0), "connections broke");
         let remembered = (field.remembered() - remembered) / ours.iter().map(|run| run.requests).sum::<f64>();
         assert!(*row != Row::New || remembered < 0.01, "{remembered} of the tokens were not new");
     }

@@ -77,10 +77,10 @@ pub(crate) fn call(path: &str, session: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: {HOST}\r\n{BROWSER}{}\r\n", page(session))
 }
 
-/// What Caddy's `forward_auth` asks about the same call.
-pub(crate) fn question(session: &str) -> String {
+/// What Caddy's `forward_auth` asks about the same call, at `path`.
+pub(crate) fn question(path: &str, session: &str) -> String {
     format!(
-        "GET /web HTTP/1.1\r\nHost: {HOST}\r\n{BROWSER}{}X-Forwarded-Method: GET\r\n\
+        "GET {path} HTTP/1.1\r\nHost: {HOST}\r\n{BROWSER}{}X-Forwarded-Method: GET\r\n\
          X-Forwarded-Uri: /api/items?page=2&sort=name\r\n\r\n",
         page(session)
     )

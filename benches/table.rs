@@ -1,6 +1,6 @@
 //! What is printed of the runs of one row.
 
-use crate::load::Run;
+use crate::load::{Run, median};
 
 /// Prints both sides of a row by their medians, the ratio of those, and that of each round.
 pub(crate) fn print(name: &str, target: f64, bare: &[Run], ours: &[Run]) {
@@ -14,10 +14,4 @@ pub(crate) fn print(name: &str, target: f64, bare: &[Run], ours: &[Run]) {
     let spread: Vec<String> = ratios.iter().map(|ratio| format!("{ratio:.3}")).collect();
     let ratio = median(ours, |run| run.cpu_micros) / median(bare, |run| run.cpu_micros);
     println!("CPU ratio of medians {ratio:.3} (each round: {}); target {target}", spread.join(" "));
-}
-
-fn median(runs: &[Run], of: impl Fn(&Run) -> f64) -> f64 {
-    let mut values: Vec<f64> = runs.iter().map(of).collect();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
