@@ -133,7 +133,7 @@ impl Lasting {
         }
         sessions.serve(snapshot.parties.keys().cloned().collect(), self.clock.now());
         revoker.adopt(snapshot.parties.clone());
-        streams.cut_unserved(sessions, snapshot.config.routes.keys().cloned().collect());
+        streams.cut_unserved(sessions, snapshot.config.routes.values().map(|route| route.key()).collect());
     }
 }
 

@@ -147,7 +147,7 @@ fn in_words(args: &ExplainArgs, all: &[Explained]) -> String {
             let _ = writeln!(text, "  {name:<10}{what}");
         };
         match &explained.route {
-            Some(route) => line("route", &format!("{}, mode {}", route.name, mode_name(&route.mode))),
+            Some(route) => line("route", &format!("{}, mode {}", route.name, route.mode.name())),
             None => line("route", "none"),
         }
         match (explained.place, explained.rule()) {
@@ -232,14 +232,6 @@ fn demands(rule: &PathRule) -> Vec<String> {
     demands
 }
 
-const fn mode_name(mode: &Mode) -> &'static str {
-    match mode {
-        Mode::AuthCode(_) => "auth-code",
-        Mode::Device(_) => "device",
-        Mode::Verify(_) => "verify",
-    }
-}
-
 fn as_json(all: &[Explained]) -> Value {
     let one = |explained: &Explained| {
         let mut shown = outcome_json(&explained.outcome);
@@ -247,7 +239,7 @@ fn as_json(all: &[Explained]) -> Value {
         set("listen", json!(explained.listen.to_string()));
         if let Some(route) = &explained.route {
             set("route", json!(route.name.as_str()));
-            set("mode", json!(mode_name(&route.mode)));
+            set("mode", json!(route.mode.name()));
         }
         if let Some(Place::Endpoint(endpoint)) = explained.place {
             set("endpoint", json!(endpoint.label()));

@@ -69,7 +69,7 @@ pub use redis::{Redis, Servers};
 pub use reference::reference;
 pub use registrations::{Registration, Registrations, redirect_uri, registrations};
 pub use report::{Problem, Report, Severity, Sources};
-pub use route::{Mode, Route};
+pub use route::{Mode, Route, RouteKey};
 pub use secret::Secret;
 pub use server::{Control, Listen, Log, LogFormat, Server};
 pub use sessions::{Sessions, Store};

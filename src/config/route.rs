@@ -42,7 +42,24 @@ pub enum Mode {
     Verify(Box<Verify>),
 }
 
+/// What tells a route from all others, also from one that had its name and did something else.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RouteKey {
+    name: Name,
+    mode: &'static str,
+}
+
 impl Mode {
+    /// What the configuration calls it.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::AuthCode(_) => "auth-code",
+            Self::Device(_) => "device",
+            Self::Verify(_) => "verify",
+        }
+    }
+
     /// What bearers are held against, where they are verified.
     #[must_use]
     pub fn bearer(&self) -> Option<&Bearer> {
@@ -65,6 +82,12 @@ impl Mode {
 }
 
 impl Route {
+    /// What tells it from all others.
+    #[must_use]
+    pub fn key(&self) -> RouteKey {
+        RouteKey { name: self.name.clone(), mode: self.mode.name() }
+    }
+
     /// The upstreams that this route's rules name.
     pub fn upstreams(&self) -> impl Iterator<Item = &Arc<Upstream>> {
         self.paths.iter().filter_map(|rule| rule.upstream.as_ref())

@@ -76,7 +76,7 @@ pub struct Passage {
     /// The session of the caller: a stream ends with it.
     pub member: Option<Member>,
     /// The route: a stream ends with it.
-    pub route: Option<config::Name>,
+    pub route: Option<config::RouteKey>,
 }
 
 /// The connection pool to one upstream; outlives snapshots while its config is equal.
@@ -92,7 +92,7 @@ pub struct Upstream {
 struct Terms {
     replace_cors: bool,
     member: Option<Member>,
-    route: Option<config::Name>,
+    route: Option<config::RouteKey>,
     /// The client's connection, when it asked for a WebSocket.
     websocket: Option<OnUpgrade>,
 }

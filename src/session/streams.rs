@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tokio_util::task::TaskTracker;
 
-use crate::config::Name;
+use crate::config::RouteKey;
 use crate::metrics::StreamKind;
 use crate::session::{Binding, Error, Found, SessionId, Sessions, Touch};
 use crate::time::Timestamp;
@@ -48,13 +48,13 @@ struct Register {
     next: u64,
     closing: bool,
     /// The routes that there are; all, until that is said.
-    routes: Option<BTreeSet<Name>>,
+    routes: Option<BTreeSet<RouteKey>>,
     open: BTreeMap<Key, Entry>,
 }
 
 impl Register {
     /// Whether a route is not there any more.
-    fn has_lost(&self, route: Option<&Name>) -> bool {
+    fn has_lost(&self, route: Option<&RouteKey>) -> bool {
         route.is_some_and(|route| self.routes.as_ref().is_some_and(|routes| !routes.contains(route)))
     }
 }
@@ -73,7 +73,7 @@ struct Entry {
     /// What the session belongs to, once that is known.
     binding: Option<Arc<Binding>>,
     /// The route that it was opened on.
-    route: Option<Name>,
+    route: Option<RouteKey>,
 }
 
 /// How a session is looked at, and whether its time is over as far as is known here.
@@ -111,7 +111,7 @@ impl Streams {
         self: &Arc<Self>,
         kind: StreamKind,
         member: Option<&Member>,
-        route: Option<&Name>,
+        route: Option<&RouteKey>,
     ) -> Result<Option<Stream>, Error> {
         let stream = self.enter(kind, member.map(|member| member.session), route);
         let Some(member) = member else { return Ok(Some(stream)) };
@@ -126,7 +126,7 @@ impl Streams {
         Ok(member.sessions.is_served(&found.session.binding).then_some(stream))
     }
 
-    fn enter(self: &Arc<Self>, kind: StreamKind, session: Option<SessionId>, route: Option<&Name>) -> Stream {
+    fn enter(self: &Arc<Self>, kind: StreamKind, session: Option<SessionId>, route: Option<&RouteKey>) -> Stream {
         let mut register = self.register();
         let key = (session, register.next);
         register.next += 1;
@@ -159,7 +159,7 @@ impl Streams {
     }
 
     /// From now on, these are the routes. Ends all streams of others, and of sessions that nobody is there for any more.
-    pub fn cut_unserved(&self, sessions: &Sessions, routes: BTreeSet<Name>) {
+    pub fn cut_unserved(&self, sessions: &Sessions, routes: BTreeSet<RouteKey>) {
         let mut register = self.register();
         register.routes = Some(routes);
         for entry in register.open.values() {

@@ -101,6 +101,35 @@ async fn cf_11_a_route_that_goes_and_comes_back_in_a_file() {
 /// Streams of nobody in particular: of a path that is open to all.
 #[tokio::test]
 async fn a_route_that_goes_takes_its_streams_without_a_session_along() {
+    let (world, gone, mut stays) = open_sites().await;
+    assert_eq!(world.edit(|toml| toml.remove("routes.wiki").remove("routes.wiki.paths")).await, Edit::Served);
+    is_cut(gone).await;
+    assert!(stays.is_quiet_for(Duration::from_millis(200)).await, "the other site's goes on");
+    world.finish().await;
+}
+
+/// M16: whoever came in by the rules of one mode is not there by those of another.
+#[tokio::test]
+async fn m16_a_route_of_another_mode_takes_no_stream_over() {
+    let (world, by_cookie, mut stays) = open_sites().await;
+    let verify = |toml: &mut Toml| {
+        toml.text("routes.wiki", "mode", "verify").set("routes.wiki", "audiences", "[\"api\"]");
+    };
+    let served = world.edit(|toml| {
+        verify(toml);
+        toml
+    });
+    assert_eq!(served.await, Edit::Served);
+    is_cut(by_cookie).await;
+    let by_bearer = open_stream(&world, "wiki.test").await;
+    assert_eq!(world.edit(|toml| wiki(toml).unset("routes.wiki", "audiences")).await, Edit::Served);
+    is_cut(by_bearer).await;
+    assert!(stays.is_quiet_for(Duration::from_millis(200)).await, "the other site's goes on");
+    world.finish().await;
+}
+
+/// A world with two sites that have a path which is open to all, and a stream of each.
+async fn open_sites() -> (World, Live, Live) {
     let world = World::builder().config(|toml| {
         let open = "{ unauthenticated = \"pass\" }";
         wiki(toml).set("routes.wiki.paths", "\"/open/\"", open).set("routes.web.paths", "\"/open/\"", open)
@@ -115,14 +144,14 @@ async fn a_route_that_goes_takes_its_streams_without_a_session_along() {
             open: true,
         },
     );
-    let mut gone = Live::get_at("wiki.test", &world, &world.browser, "/open/events").await;
-    let mut stays = Live::get_at("app.test", &world, &world.browser, "/open/events").await;
-    gone.says("hello").await;
-    stays.says("hello").await;
-    assert_eq!(world.edit(|toml| toml.remove("routes.wiki").remove("routes.wiki.paths")).await, Edit::Served);
-    is_cut(gone).await;
-    assert!(stays.is_quiet_for(Duration::from_millis(200)).await, "the other site's goes on");
-    world.finish().await;
+    let (wiki, web) = (open_stream(&world, "wiki.test").await, open_stream(&world, "app.test").await);
+    (world, wiki, web)
+}
+
+async fn open_stream(world: &World, host: &'static str) -> Live {
+    let mut stream = Live::get_at(host, world, &world.browser, "/open/events").await;
+    stream.says("hello").await;
+    stream
 }
 
 /// M16: another client is somebody else, and so is a route of another mode.

@@ -39,7 +39,7 @@ impl AuthCode {
         rule.admit(&call)?;
         let host = self.sites.get(call.site).and_then(|site| site.host.clone());
         let mut passage = rule.passage(&call, self.config.public_urls.get(call.site), host);
-        passage.route = Some(self.config.name.clone());
+        passage.route = Some(self.config.key());
         passage.replace_cors = true;
         let session = match self.comer(&call, &rule.config).await? {
             Comer::Member(session) => Some(session),

@@ -31,7 +31,7 @@ impl Bearer {
         rule.admit(&call)?;
         let host = self.hosts.get(call.site).cloned().flatten();
         let mut passage = rule.passage(&call, self.config.public_urls.get(call.site), host);
-        passage.route = Some(self.config.name.clone());
+        passage.route = Some(self.config.key());
         if let Some(known) = self.prove(&call, rule).await? {
             passage.identity = self.vouch(&known, rule, call.now)?;
             passage.authorization = bearer(rule, &call);
