@@ -304,6 +304,14 @@ impl Store {
         }
     }
 
+    /// How many other processes have the same sessions.
+    pub(super) async fn others(&self) -> Result<usize, Error> {
+        match self {
+            Self::Memory(_) | Self::File(_) => Ok(0),
+            Self::Redis(redis) => redis.others().await,
+        }
+    }
+
     /// Takes out what was copied here.
     async fn give_up(&self) -> Result<(), Error> {
         match self {

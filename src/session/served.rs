@@ -72,20 +72,22 @@ impl Served {
         })
     }
 
-    /// Whether nobody has come back for sessions with this binding in time.
-    fn is_over(&self, binding: &Binding, now: Timestamp) -> bool {
+    /// Whether nobody has come back for sessions with this binding in time. In a store that is shared, only those are over
+    /// that an edit here has taken away: of others this process knows nothing.
+    fn is_over(&self, binding: &Binding, is_shared: bool, now: Timestamp) -> bool {
         let party = Party::from(binding);
         self.read(|state| {
             let has = state.parties.as_ref().is_none_or(|parties| parties.contains(&party));
-            !has && now >= state.gone.get(&party).unwrap_or(&state.begun).plus(KEPT)
+            let since = state.gone.get(&party).or_else(|| (!is_shared).then_some(&state.begun));
+            !has && since.is_some_and(|since| now >= since.plus(KEPT))
         })
     }
 
     /// Whether there may be such sessions.
-    fn is_due(&self, now: Timestamp) -> bool {
+    fn is_due(&self, is_shared: bool, now: Timestamp) -> bool {
         let is_due = |at: &Timestamp| now >= at.plus(KEPT);
         self.read(|state| {
-            let unknown = state.parties.is_some() && !state.looked && is_due(&state.begun);
+            let unknown = !is_shared && state.parties.is_some() && !state.looked && is_due(&state.begun);
             unknown || state.gone.values().any(is_due)
         })
     }
@@ -114,20 +116,25 @@ impl Sessions {
         self.served.has(binding)
     }
 
-    /// Ends all sessions that nobody has been there for in ten minutes; called by a background loop.
+    /// Ends all sessions that nobody has been there for in ten minutes; called by a background loop. Where other processes
+    /// share them, one of those may be there.
     ///
     /// # Errors
     /// [`Error`] when the store does not answer; the next call tries again.
     pub async fn end_unserved(&self, now: Timestamp) -> Result<usize, Error> {
-        if !self.served.is_due(now) {
+        let is_shared = self.is_shared();
+        if !self.served.is_due(is_shared, now) {
             return Ok(0);
         }
         let Ok(_round) = self.rounds.try_lock() else { return Ok(0) };
         let (begun, store) = (Instant::now(), self.store.load_full());
+        if store.others().await? > 0 {
+            return Ok(0);
+        }
         let mut ended = 0;
         for slice in store.ids().await?.chunks(SLICE) {
             let sessions = store.fetch(slice.to_vec()).await?.into_iter().map(|found| found.session);
-            let over = sessions.filter(|session| self.served.is_over(&session.binding, now));
+            let over = sessions.filter(|session| self.served.is_over(&session.binding, is_shared, now));
             ended += self.end_these(&store, over.map(|session| session.id).collect(), EndKind::Unserved).await?;
         }
         self.served.looked(now);
@@ -177,27 +184,30 @@ mod tests {
         served.serve(parties(&["web"]), at(100));
         assert!(served.has(&binding("web", "web")) && !served.has(&binding("wiki", "web")));
         assert!(!served.has(&binding("web", "other")), "a new client is somebody else");
-        assert!(!served.is_over(&binding("wiki", "web"), at(699)) && served.is_over(&binding("wiki", "web"), at(700)));
+        assert!(
+            !served.is_over(&binding("wiki", "web"), false, at(699))
+                && served.is_over(&binding("wiki", "web"), false, at(700))
+        );
         served.serve(parties(&["web", "wiki"]), at(699));
         served.serve(parties(&["web"]), at(800));
-        assert!(!served.is_over(&binding("wiki", "web"), at(1_399)), "the ten minutes begin anew");
-        assert!(served.is_over(&binding("wiki", "web"), at(1_400)));
+        assert!(!served.is_over(&binding("wiki", "web"), false, at(1_399)), "the ten minutes begin anew");
+        assert!(served.is_over(&binding("wiki", "web"), false, at(1_400)));
     }
 
     #[test]
     fn cf_11_sessions_are_looked_through_only_when_somebody_has_gone() {
         let served = Served::default();
-        assert!(!served.is_due(at(9_999)) && !served.is_over(&binding("wiki", "web"), at(9_999)));
+        assert!(!served.is_due(false, at(9_999)) && !served.is_over(&binding("wiki", "web"), false, at(9_999)));
         served.serve(parties(&["web"]), at(0));
-        assert!(!served.is_due(at(599)));
-        assert!(served.is_due(at(600)), "a store may have sessions of an earlier time");
-        assert!(served.is_over(&binding("wiki", "web"), at(600)));
+        assert!(!served.is_due(false, at(599)));
+        assert!(served.is_due(false, at(600)), "a store may have sessions of an earlier time");
+        assert!(served.is_over(&binding("wiki", "web"), false, at(600)));
         served.looked(at(600));
-        assert!(!served.is_due(at(9_999)));
+        assert!(!served.is_due(false, at(9_999)));
         served.serve(parties(&["wiki"]), at(1_000));
         served.serve(parties(&["wiki"]), at(1_300));
-        assert!(!served.is_due(at(1_599)) && served.is_due(at(1_600)), "another reload delays nothing");
+        assert!(!served.is_due(false, at(1_599)) && served.is_due(false, at(1_600)), "another reload delays nothing");
         served.looked(at(1_600));
-        assert!(!served.is_due(at(9_999)));
+        assert!(!served.is_due(false, at(9_999)));
     }
 }

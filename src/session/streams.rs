@@ -70,6 +70,8 @@ struct Entry {
     used_at: Timestamp,
     /// When the session is over if it is not used again; meaningless without one.
     ends_at: Timestamp,
+    /// Whether what became of the session has to be asked for.
+    unknown: bool,
     /// What the session belongs to, once that is known.
     binding: Option<Arc<Binding>>,
     /// The route that it was opened on.
@@ -144,6 +146,7 @@ impl Streams {
                 spoke: Arc::clone(&spoke),
                 used_at,
                 ends_at,
+                unknown: false,
                 binding: None,
                 route: route.cloned(),
             },
@@ -212,14 +215,28 @@ impl Streams {
         (sessions, idle_timeout): (&Sessions, Duration),
         now: Timestamp,
     ) {
+        let mut is_silent = false;
         for (session, Due { touch, is_over }) in due {
-            match sessions.load(session, idle_timeout, touch, now).await {
-                Ok(Some(found)) => self.note(&found, idle_timeout),
-                Ok(None) => self.cut(session),
-                // A store that does not answer prolongs nothing.
-                Err(_) if is_over => self.cut(session),
-                Err(_) => {}
+            // A store that does not answer is not waited for once more for each of them.
+            let found = match is_silent {
+                false => sessions.load(session, idle_timeout, touch, now).await.ok(),
+                true => None,
+            };
+            is_silent = found.is_none();
+            match found {
+                Some(Some(found)) => self.note(&found, idle_timeout),
+                Some(None) => self.cut(session),
+                // It prolongs nothing.
+                None if is_over => self.cut(session),
+                None => self.look_again_at(session, touch),
             }
+        }
+    }
+
+    /// What was to be noted is still to be noted.
+    fn look_again_at(&self, session: SessionId, touch: Touch) {
+        for entry in self.register().open.range(keys_of(session)).map(|(_, entry)| entry).take(1) {
+            entry.spoke.fetch_or(touch == Touch::Use, Ordering::Relaxed);
         }
     }
 
@@ -231,7 +248,7 @@ impl Streams {
             let is_over = now >= entry.ends_at;
             if now >= entry.used_at.plus(interval) && entry.spoke.swap(false, Ordering::Relaxed) {
                 due.insert(*session, Due { touch: Touch::Use, is_over });
-            } else if is_over {
+            } else if is_over || entry.unknown {
                 due.entry(*session).or_insert(Due { touch: Touch::Look, is_over });
             }
         }
@@ -241,9 +258,7 @@ impl Streams {
     /// Has [`watch`](Self::watch) look at all sessions the next time: what became of them is not known.
     pub fn look_again(&self) {
         for ((session, _), entry) in &mut self.register().open {
-            if session.is_some() {
-                entry.ends_at = Timestamp::default();
-            }
+            entry.unknown = session.is_some();
         }
     }
 
@@ -252,7 +267,7 @@ impl Streams {
         let (used_at, ends_at) =
             (found.last_used_at, found.session.expires_at.min(found.last_used_at.plus(idle_timeout)));
         for entry in self.register().open.range_mut(keys_of(found.session.id)).map(|(_, entry)| entry) {
-            (entry.used_at, entry.ends_at) = (used_at, ends_at);
+            (entry.used_at, entry.ends_at, entry.unknown) = (used_at, ends_at, false);
             entry.binding.get_or_insert_with(|| Arc::clone(&found.session.binding));
         }
     }

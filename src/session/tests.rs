@@ -2,6 +2,7 @@
 
 mod moving;
 mod pages;
+mod sharing;
 #[path = "../../tests/it/world/port.rs"]
 #[expect(unreachable_pub, reason = "the stories of tests/it are a crate of their own")]
 mod port;

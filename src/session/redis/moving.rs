@@ -114,8 +114,8 @@ impl Redis {
         emptied
     }
 
-    /// How many other processes listen.
-    async fn others(&self) -> Result<usize, Error> {
+    /// How many other processes have the same sessions.
+    pub(in crate::session) async fn others(&self) -> Result<usize, Error> {
         let mut listeners = redis::cmd("PUBSUB");
         listeners.arg("NUMSUB").arg(format!("{}:news", self.link.options().prefix));
         let begun = Instant::now();
