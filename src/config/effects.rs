@@ -140,6 +140,10 @@ impl Effects {
                 Store::Redis(_) if before.store.is_same_place(&after.store) => {
                     "connects anew; sessions stay where they are"
                 }
+                _ if matches!(before.store, Store::Redis(_)) => {
+                    "sessions move there, and nobody is logged out; refused while other processes are connected to the \
+                     Redis that they leave"
+                }
                 Store::Redis(_) => "sessions move there, beside those that it holds already, and nobody is logged out",
                 Store::Memory => "sessions move into the process, and from then on end with it",
                 Store::File(_) => "sessions move there, and nobody is logged out; the file they leave is emptied",

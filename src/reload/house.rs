@@ -153,18 +153,18 @@ impl House {
         let before = self.current.load();
         let snapshot = Snapshot::build(Arc::clone(config), Some(&before), &self.lasting)?;
         let sessions = &self.lasting.shared.sessions;
+        let prepared = listeners.prepare(&snapshot).await;
+        let prepared = prepared.map_err(|(listen, error)| format!("cannot listen on {listen}: {error}"))?;
+        // After what may fail at once: a refused edit is tried again and again.
         let moving = match self.lasting.destination(&before.config.sessions, &snapshot) {
-            Some(to) => Some(sessions.begin_move(to).await?),
             None => None,
-        };
-        let prepared = match listeners.prepare(&snapshot).await {
-            Ok(prepared) => prepared,
-            Err((listen, error)) => {
-                if let Some(moving) = moving {
-                    sessions.abandon_move(moving).await;
+            Some(to) => match sessions.begin_move(to).await {
+                Ok(moving) => moving,
+                Err(why) => {
+                    listeners.abandon(&prepared);
+                    return Err(why);
                 }
-                return Err(format!("cannot listen on {listen}: {error}"));
-            }
+            },
         };
         let left = match moving {
             Some(moving) => match sessions.finish_move(moving).await {

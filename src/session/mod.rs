@@ -16,6 +16,7 @@ mod place;
 mod record;
 mod redis;
 mod refresh;
+mod removal;
 mod renewal;
 mod served;
 mod sessions;

@@ -17,14 +17,17 @@ use tracing::{info, warn};
 use crate::session::file::{File, FileOptions};
 use crate::session::redis::{Redis, RedisOptions};
 use crate::session::sessions::Store;
-use crate::session::span::Span;
-use crate::session::{Error, Found, Memory, SessionId, Sessions, State, Touch};
+use crate::session::{Error, Memory, SessionId, Sessions, State, Touch};
 use crate::time::Timestamp;
 
 /// How many sessions are carried over at once.
 const SLICE: usize = 1024;
 /// How often at most what changed meanwhile is carried over before the end.
 const ROUNDS: usize = 8;
+/// What an operator is told whose sessions are not this process' alone. To leave with a copy would bring back who logs out
+/// at the others, and have both send the same refresh tokens.
+const ALSO_THERE: &str = "other process(es) have them, too: end those first, or end all and start them with the new store, \
+     where everybody logs in again";
 /// How many of them are read or sealed before others get the thread.
 pub(super) const AT_ONCE: usize = 64;
 
@@ -91,8 +94,10 @@ impl Notes {
         }
     }
 
-    fn changed(&self) -> usize {
-        self.noted().changed.len()
+    /// Whether what was noted is carried over in a moment.
+    fn is_short(&self) -> bool {
+        let noted = self.noted();
+        noted.changed.len() <= AT_ONCE && noted.used.len() <= SLICE
     }
 
     fn take(&self) -> Noted {
@@ -113,14 +118,14 @@ impl Notes {
 }
 
 impl Sessions {
-    /// Opens the store at `to` and fills it beside the one that serves, which may take a while.
+    /// Opens the store at `to` and fills it beside the one that serves, which may take a while. `None` when it is the one
+    /// that serves, under another name.
     ///
     /// # Errors
     /// Why not, for the operator; then nothing has changed.
-    pub async fn begin_move(&self, to: Destination) -> Result<Move, String> {
+    pub async fn begin_move(&self, to: Destination) -> Result<Option<Move>, String> {
         let (begun, place) = (Instant::now(), to.to_string());
         let round = Arc::clone(&self.rounds).lock_owned().await;
-        info!(to = place, sessions = self.count(), "sessions move to another store");
         let to = Arc::new(match to {
             Destination::Memory(capacity) => Store::Memory(Memory::new(capacity)),
             Destination::File(options) => {
@@ -148,8 +153,27 @@ impl Sessions {
             return Err(format!("sessions cannot move to {place}: {why}"));
         }
         let moving = Move { to, place, begun, round };
+        let from = self.store.load_full();
+        match from.is_same(&moving.to).await {
+            Ok(false) => {}
+            Ok(true) => {
+                moving.to.close().await;
+                return Ok(None);
+            }
+            Err(error) => return Err(self.failed(moving, error).await),
+        }
+        match from.others().await {
+            Ok(0) => {}
+            Ok(others) => {
+                let why = format!("sessions cannot move to {}: {others} {ALSO_THERE}", moving.place);
+                self.abandon_move(moving).await;
+                return Err(why);
+            }
+            Err(error) => return Err(self.failed(moving, error).await),
+        }
+        info!(to = moving.place, sessions = self.count(), "sessions move to another store");
         match self.fill(&moving.to).await {
-            Ok(()) => Ok(moving),
+            Ok(()) => Ok(Some(moving)),
             Err(error) => Err(self.failed(moving, error).await),
         }
     }
@@ -168,7 +192,7 @@ impl Sessions {
         }
         // What changed meanwhile is carried over before the end, where everybody would wait for it.
         for _ in 0..ROUNDS {
-            if self.notes.changed() <= AT_ONCE {
+            if self.notes.is_short() {
                 break;
             }
             let noted = {
@@ -250,85 +274,6 @@ impl Sessions {
     }
 }
 
-impl Store {
-    async fn settled(&self) -> Result<(), Error> {
-        match self {
-            Self::Memory(_) => Ok(()),
-            Self::Redis(redis) => redis.settled().await,
-            Self::File(file) => file.settled().await,
-        }
-    }
-
-    /// All that are here.
-    pub(super) async fn ids(&self) -> Result<Vec<SessionId>, Error> {
-        self.ids_within(Span::ALL, usize::MAX).await
-    }
-
-    /// The first `most` of those in `span`, in their order.
-    pub(super) async fn ids_within(&self, span: Span, most: usize) -> Result<Vec<SessionId>, Error> {
-        match self {
-            Self::Memory(memory) => Ok(memory.ids_within(span, most).await),
-            Self::File(file) => file.ids_within(span, most).await,
-            Self::Redis(redis) => redis.ids_within(span, most).await,
-        }
-    }
-
-    pub(super) async fn fetch(&self, ids: Vec<SessionId>) -> Result<Vec<Found>, Error> {
-        match self {
-            Self::Memory(memory) => {
-                let mut found = Vec::with_capacity(ids.len());
-                for some in ids.chunks(AT_ONCE) {
-                    found.extend(some.iter().filter_map(|id| memory.fetch(*id)));
-                    tokio::task::yield_now().await;
-                }
-                Ok(found)
-            }
-            Self::File(file) => file.fetch(ids).await,
-            Self::Redis(redis) => redis.fetch(ids).await,
-        }
-    }
-
-    async fn put(&self, ids: Vec<SessionId>, sessions: Vec<Found>) -> Result<(), Error> {
-        match self {
-            Self::Memory(memory) => memory.put(ids, sessions),
-            Self::File(file) => file.put(ids, sessions).await,
-            Self::Redis(redis) => redis.put(ids, sessions).await,
-        }
-    }
-
-    async fn leave(&self) -> Result<(), Error> {
-        match self {
-            Self::Memory(_) => Ok(()),
-            Self::File(file) => file.leave().await,
-            Self::Redis(redis) => redis.leave().await,
-        }
-    }
-
-    /// How many other processes have the same sessions.
-    pub(super) async fn others(&self) -> Result<usize, Error> {
-        match self {
-            Self::Memory(_) | Self::File(_) => Ok(0),
-            Self::Redis(redis) => redis.others().await,
-        }
-    }
-
-    /// Takes out what was copied here.
-    async fn give_up(&self) -> Result<(), Error> {
-        match self {
-            Self::Memory(_) | Self::File(_) => self.leave().await,
-            Self::Redis(redis) => redis.give_up().await,
-        }
-    }
-
-    pub(super) async fn close(&self) {
-        match self {
-            Self::Memory(_) => {}
-            Self::File(file) => file.close().await,
-            Self::Redis(redis) => redis.close().await,
-        }
-    }
-}
-
 /// Carries over what was noted.
 async fn catch_up(from: &Store, to: &Store, mut noted: Noted) -> Result<(), Error> {
     let changed: Vec<SessionId> = std::mem::take(&mut noted.changed).into_iter().collect();
@@ -347,11 +292,15 @@ async fn carry(from: &Store, to: &Store, ids: Vec<SessionId>) -> Result<(), Erro
 
 /// Uses are not worth a failure: what one misses is the time since the copy.
 async fn carry_uses(to: &Store, noted: Noted) {
-    for (id, at) in noted.used {
-        match to {
-            Store::Memory(memory) => drop(memory.load(id, Touch::Use, Duration::MAX, at)),
-            Store::File(file) => drop(file.load(id, Duration::MAX, Touch::Use, at).await),
-            Store::Redis(redis) => drop(redis.load(id, Duration::MAX, Touch::Use, at).await),
+    match to {
+        Store::Redis(redis) => drop(redis.note_uses(&noted.used.into_iter().collect::<Vec<_>>()).await),
+        Store::Memory(memory) => {
+            noted.used.into_iter().for_each(|(id, at)| drop(memory.load(id, Touch::Use, Duration::MAX, at)));
+        }
+        Store::File(file) => {
+            for (id, at) in noted.used {
+                drop(file.load(id, Duration::MAX, Touch::Use, at).await);
+            }
         }
     }
 }

@@ -306,7 +306,11 @@ impl Redis {
 
     /// Writes down the last uses that are not.
     async fn flush(&self) -> Result<(), Error> {
-        let uses = self.shared.cache.all_unnoted();
+        self.note_uses(&self.shared.cache.all_unnoted()).await
+    }
+
+    /// Writes down when these were last used.
+    pub(super) async fn note_uses(&self, uses: &[(SessionId, Timestamp)]) -> Result<(), Error> {
         let prefix = &self.link.options().prefix;
         for some in uses.chunks(AT_ONCE) {
             let mut note = redis::cmd("ZADD");

@@ -114,6 +114,14 @@ impl Redis {
         emptied
     }
 
+    /// Whether `other` leads to the same server, database and names of keys: what is written here can be read there.
+    pub(in crate::session) async fn is_same(&self, other: &Self) -> Result<bool, Error> {
+        let mark = crate::web::token()?;
+        let name = format!("move:{mark}");
+        self.note(&name, mark.as_bytes(), OPENING).await?;
+        Ok(other.noted_under(&[name]).await?.pop().flatten().is_some_and(|noted| noted == mark.as_bytes()))
+    }
+
     /// How many other processes have the same sessions.
     pub(in crate::session) async fn others(&self) -> Result<usize, Error> {
         let mut listeners = redis::cmd("PUBSUB");

@@ -33,7 +33,7 @@ impl Places {
 }
 
 pub(super) async fn moved(sessions: &Sessions, to: Destination) {
-    let moving = sessions.begin_move(to).await.unwrap();
+    let moving = sessions.begin_move(to).await.unwrap().expect("another place");
     let left = sessions.finish_move(moving).await.unwrap();
     sessions.forget(left).await;
 }
@@ -181,7 +181,7 @@ async fn a_move_that_fails_changes_nothing_and_says_why() {
         assert!(load(&sessions, alice.id).await.is_some());
     }
     // One that was begun and given up leaves nobody in the file.
-    let moving = sessions.begin_move(Destination::File(places.file("later"))).await.unwrap();
+    let moving = sessions.begin_move(Destination::File(places.file("later"))).await.unwrap().unwrap();
     sessions.abandon_move(moving).await;
     assert_eq!(sessions.sweep(IDLE, at(0)).await.unwrap(), 0);
     moved(&sessions, Destination::File(places.file("later"))).await;

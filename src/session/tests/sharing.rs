@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use tokio_util::task::TaskTracker;
 
+use super::moving::moved;
 use super::*;
 use crate::metrics::StreamKind;
 
@@ -114,5 +115,77 @@ async fn a_silent_server_is_waited_for_once_and_what_was_said_is_noted_later() {
     for (id, _) in &open {
         let found = sessions.load(*id, IDLE, Touch::Look, at(1002)).await.unwrap().unwrap();
         assert!(found.last_used_at >= at(1000), "{:?}", found.last_used_at);
+    }
+}
+
+/// Who leaves with a copy brings back whoever logs out at the others, and both send the same refresh tokens: so nobody
+/// does, and whoever is alone may.
+#[tokio::test]
+async fn sessions_do_not_move_away_from_a_server_that_others_have_too() {
+    if !server::is_here() {
+        return;
+    }
+    let (one, other) = (server::RedisServer::with(&[]), server::RedisServer::with(&[]));
+    let (leaves, stays) = (in_redis(&one, 100, Vec::new()), in_redis(&one, 100, Vec::new()));
+    let (_, session) = session("alice", None, at(0));
+    let id = session.id;
+    leaves.insert(session, at(0)).await.unwrap();
+    assert!(stays.load(id, IDLE, Touch::Use, at(1)).await.unwrap().is_some());
+    let why = leaves.begin_move(Destination::Redis(redis_options(&other, 100))).await.unwrap_err();
+    assert!(why.contains("1 other process(es) have them, too"), "{why}");
+    assert!(other.raw("KEYS *").starts_with("*0"), "nothing was copied");
+    assert_eq!(leaves.end(Selector::Id(id), EndKind::Local).await.unwrap().len(), 1);
+    stays.close().await;
+    moved(&leaves, Destination::Redis(redis_options(&other, 100))).await;
+}
+
+/// A name in the place of an address, say. What only another process can open is none of the mover's business either.
+#[tokio::test]
+async fn another_name_of_the_same_server_is_no_other_place() {
+    if !server::is_here() {
+        return;
+    }
+    let redis = server::RedisServer::with(&[]);
+    let ours = in_redis(&redis, 100, Vec::new());
+    let keys = ["b".repeat(40), "a".repeat(40)].map(Secret::new);
+    let newer = RedisOptions { keys: Arc::new(KeyRing::new(&keys).unwrap()), ..redis_options(&redis, 100) };
+    let theirs = Sessions::in_redis(newer, Vec::new(), Arc::new(Metrics::new()));
+    let (_, session) = session("alice", None, at(0));
+    let id = session.id;
+    theirs.insert(session, at(0)).await.unwrap();
+    let url = redis.url().replace("127.0.0.1", "localhost");
+    let to = RedisOptions { server: Arc::new(config::Redis::parse(&url).unwrap()), ..redis_options(&redis, 100) };
+    assert!(ours.begin_move(Destination::Redis(to)).await.unwrap().is_none());
+    assert!(theirs.load(id, IDLE, Touch::Use, at(1)).await.unwrap().is_some());
+}
+
+/// What was used while sessions were copied is carried over without a word for each.
+#[tokio::test]
+async fn cf_11_nobody_waits_at_the_end_of_a_move_for_what_was_used_meanwhile() {
+    if !server::is_here() {
+        return;
+    }
+    let redis = server::RedisServer::with(&[]);
+    let sessions = Sessions::in_memory(Memory::new(100_000), Vec::new(), Arc::new(Metrics::new()));
+    let mut all = Vec::new();
+    for number in 0..5_000 {
+        all.push(sessions.insert(session(&format!("user{number}"), None, at(0)).1, at(0)).await.unwrap().id);
+    }
+    let moving = sessions.begin_move(Destination::Redis(redis_options(&redis, 100_000))).await.unwrap().unwrap();
+    for id in &all {
+        sessions.load(*id, IDLE, Touch::Use, at(60)).await.unwrap().unwrap();
+    }
+    let asked = || -> u64 {
+        let stats = redis.raw("INFO stats");
+        let count = stats.lines().find_map(|line| line.strip_prefix("total_commands_processed:"));
+        count.unwrap().trim().parse().unwrap()
+    };
+    let before = asked();
+    let left = sessions.finish_move(moving).await.unwrap();
+    let commands = asked() - before;
+    assert!(commands < 500, "{commands} commands for 5,000 uses");
+    sessions.forget(left).await;
+    for id in all.iter().step_by(100) {
+        assert_eq!(sessions.load(*id, IDLE, Touch::Look, at(61)).await.unwrap().unwrap().last_used_at, at(60));
     }
 }
