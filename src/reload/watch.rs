@@ -13,14 +13,17 @@ use std::time::Duration;
 use notify::event::{AccessKind, AccessMode, ModifyKind};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 use tracing::warn;
 
 /// A change is read once nothing more has happened for this long.
 const QUIET: Duration = Duration::from_millis(150);
-/// And at the latest this long after the first event, so that a file that is written again and again, or never closed,
-/// cannot hold a change back.
+/// And at the latest this long after the first event, so that a file that is written again and again cannot hold a change
+/// back.
 const PATIENCE: Duration = Duration::from_millis(600);
+/// Whoever has a file open is waited for for longer, as a copy over the network may stall; not for ever, as it may never
+/// be closed.
+const OPEN: Duration = Duration::from_secs(5);
 /// How often files are looked at without an event.
 pub(super) const POLL: Duration = Duration::from_secs(10);
 
@@ -108,12 +111,14 @@ impl Watch {
         if event.is_some() {
             // What was watched may be another file, or gone: inotify follows the old one.
             self.armed.clear();
-            let settled = async {
-                while timeout(QUIET, self.events.recv()).await.is_ok() || self.writing.load(Ordering::Relaxed) {}
-            };
-            tokio::select! {
-                () = settled => {}
-                () = sleep(PATIENCE) => {}
+            let begun = Instant::now();
+            loop {
+                let is_quiet = timeout(QUIET, self.events.recv()).await.is_err();
+                let is_open = self.writing.load(Ordering::Relaxed);
+                let patience = if is_open { OPEN } else { PATIENCE };
+                if is_quiet && !is_open || begun.elapsed() >= patience {
+                    break;
+                }
             }
             self.writing.store(false, Ordering::Relaxed);
         }

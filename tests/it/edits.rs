@@ -117,12 +117,12 @@ async fn an_atomic_rename_and_the_way_of_vim() {
 }
 
 /// The first half is a config by itself, without the second site. As long as the writer has the file open, it is not
-/// believed.
+/// believed, also when the writer stalls.
 #[tokio::test]
 async fn an_in_place_write_in_two_halves() {
     let world = two_sites().await;
     let file = path(&world);
-    for (turn, pause) in [0, 50, 300].into_iter().enumerate() {
+    for (turn, pause) in [0, 50, 1500].into_iter().enumerate() {
         let home = format!("halves{turn}");
         let text = with_home(&world, &home);
         let half = text.find("[routes.wiki]").unwrap();
