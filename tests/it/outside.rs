@@ -242,7 +242,8 @@ async fn bc_9_lo_9_streams_end_and_the_refresh_token_is_revoked() {
     world.finish().await;
 }
 
-/// O26: whoever sends nonsense costs the provider nothing, and is not listened to for a while; others are.
+/// O26: whoever sends nonsense costs the provider nothing, and is told to stop; a good token is heard all the same, since
+/// behind a balancer it may come from the same address.
 #[tokio::test]
 async fn bc_7_bc_10_o26_nonsense_is_bounded() {
     let world = World::start().await;
@@ -260,7 +261,6 @@ async fn bc_7_bc_10_o26_nonsense_is_bounded() {
     assert!(told[0] == 60 && told[1] == 140, "{told:?}");
     assert!(world.provider.count(Endpoint::Jwks) - keys < 5, "keys were fetched for nonsense");
     world.new_browser().login("bob").await;
-    world.clock.shift(61);
     assert_eq!(tell(&world, &token(&world, None, &[])).await.0, 200);
     assert!(!is_in(&world.browser).await);
     world.finish().await;

@@ -29,14 +29,14 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 impl AuthCode {
     /// POST `logout/backchannel`: 200 without a body when the token is good, whether or not it ended a session (2.8).
     pub(super) async fn back_channel(&self, call: &Call, body: Body) -> Result<Response<Body>, Refusal> {
-        let address = client_address(call);
-        if address.is_some_and(|address| self.shared.farewells.is_noisy(address, call.now)) {
-            return Err(Refusal::new(Reason::TooManyRequests).because("too many bad logout tokens"));
-        }
         let heard = self.hear(call, body).await;
-        if let (Err(refusal), Some(address)) = (&heard, address)
+        if let (Err(refusal), Some(address)) = (&heard, client_address(call))
             && refusal.reason == Reason::InvalidRequest
         {
+            // A good token is heard whoever is noisy: behind a balancer, all addresses are one.
+            if self.shared.farewells.is_noisy(address, call.now) {
+                return Err(Refusal::new(Reason::TooManyRequests).because("too many bad logout tokens"));
+            }
             self.shared.farewells.was_bad(address, call.now);
         }
         heard.map(|()| Response::new(Body::Empty))
