@@ -156,15 +156,12 @@ impl House {
         let prepared = listeners.prepare(&snapshot).await;
         let prepared = prepared.map_err(|(listen, error)| format!("cannot listen on {listen}: {error}"))?;
         // After what may fail at once: a refused edit is tried again and again.
-        let moving = match self.lasting.destination(&before.config.sessions, &snapshot) {
-            None => None,
-            Some(to) => match sessions.begin_move(to).await {
-                Ok(moving) => moving,
-                Err(why) => {
-                    listeners.abandon(&prepared);
-                    return Err(why);
-                }
-            },
+        let moving = match self.begin_move(&before.config, &snapshot).await {
+            Ok(moving) => moving,
+            Err(why) => {
+                listeners.abandon(&prepared);
+                return Err(why);
+            }
         };
         let left = match moving {
             Some(moving) => match sessions.finish_move(moving).await {
@@ -186,6 +183,18 @@ impl House {
             self.lasting.tasks.spawn(async move { sessions.forget(left).await });
         }
         Ok(())
+    }
+
+    /// Whatever has to be done about sessions before `snapshot` serves, and may fail.
+    async fn begin_move(&self, before: &config::Config, snapshot: &Snapshot) -> Result<Option<session::Move>, String> {
+        let sessions = &self.lasting.shared.sessions;
+        if let Some(to) = self.lasting.destination(&before.sessions, snapshot) {
+            return sessions.begin_move(to).await;
+        }
+        if let config::Store::Redis(server) = &snapshot.config.sessions.store {
+            sessions.try_reach(server).await?;
+        }
+        Ok(None)
     }
 
     /// Clears away sessions whose time is over, and what they leave in the metrics.

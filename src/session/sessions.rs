@@ -308,6 +308,19 @@ impl Sessions {
         }
     }
 
+    /// Whether a store in Redis that is reached now can be reached as `server` says, too.
+    ///
+    /// # Errors
+    /// Why not, for the operator.
+    pub async fn try_reach(&self, server: &config::Redis) -> Result<(), String> {
+        let store = self.store.load_full();
+        let Store::Redis(redis) = &*store else { return Ok(()) };
+        redis
+            .try_reach(server)
+            .await
+            .map_err(|why| format!("sessions cannot be reached at {server}: {why}"))
+    }
+
     /// From now on, a store in Redis is reached as `server` says.
     pub fn reach(&self, server: &Arc<config::Redis>) {
         if let Store::Redis(redis) = &**self.store.load() {

@@ -45,6 +45,8 @@ pub(super) use lease::{LATE, LEASE, RedisLease, Word};
 const FLUSH: Duration = Duration::from_secs(5);
 /// How much later than written down a session may have been used, in this process or another.
 const LAG: Duration = Duration::from_secs(10);
+/// How long the server may take to answer on a connection that is only tried.
+const TRY: Duration = Duration::from_secs(2);
 /// How many sessions make room at once, when `max_sessions` has become less.
 const ROOM: usize = 64;
 /// How many sessions end, or are looked at, in one script: others wait for so long.
@@ -137,6 +139,15 @@ impl Redis {
         if !all_open {
             self.shared.cache.clear();
         }
+    }
+
+    /// Whether the server can be reached as `server` says, too; with nothing that works to be lost, it may be so.
+    pub(super) async fn try_reach(&self, server: &config::Redis) -> Result<(), String> {
+        if self.link.state() != State::Up || *self.link.options() == *server {
+            return Ok(());
+        }
+        let deaf = |_: redis::PushInfo| Ok::<(), redis::aio::SendError>(());
+        dial::dial(server, deaf, TRY).await.map(drop).map_err(|error| error.to_string())
     }
 
     /// From now on, the same sessions are reached as `server` says.
