@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixSocket, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::TaskTracker;
@@ -77,15 +78,7 @@ impl Bound {
             return Ok(Self { socket: Arc::new(socket?), address: listen.clone() });
         }
         match listen {
-            Listen::Tcp(address) => {
-                let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-                // Connections of a former process that linger in TIME_WAIT must not keep this one from starting.
-                socket.set_reuseaddr(true)?;
-                socket.bind(*address)?;
-                let socket = socket.listen(BACKLOG)?;
-                let address = Listen::Tcp(socket.local_addr()?);
-                Ok(Self { socket: Arc::new(Socket::Tcp(socket)), address })
-            }
+            Listen::Tcp(address) => Self::listen(tcp(*address)?, *address),
             Listen::Unix(path) => {
                 clear_stale(path).await?;
                 let socket = UnixSocket::new_stream()?;
@@ -97,6 +90,34 @@ impl Bound {
                 let socket = Arc::new(Socket::Unix { listener, path: path.clone(), file: Some(file) });
                 Ok(Self { socket, address: listen.clone() })
             }
+        }
+    }
+
+    /// Binds `address` while `own`, which close when this one serves, have its port: all addresses instead of one, say.
+    ///
+    /// # Errors
+    /// Whatever the system says.
+    pub(super) fn prepare_beside(own: &[Self], address: SocketAddr) -> io::Result<Self> {
+        let socket = tcp(address)?;
+        socket.set_reuseport(true)?;
+        own.iter().try_for_each(|own| own.share_port(true))?;
+        let bound = Self::listen(socket, address);
+        // For this moment and no longer, or another process of the same user could listen there, too.
+        own.iter().chain(&bound).try_for_each(|one| one.share_port(false))?;
+        bound
+    }
+
+    fn listen(socket: TcpSocket, address: SocketAddr) -> io::Result<Self> {
+        socket.bind(address)?;
+        let socket = socket.listen(BACKLOG)?;
+        let address = Listen::Tcp(socket.local_addr()?);
+        Ok(Self { socket: Arc::new(Socket::Tcp(socket)), address })
+    }
+
+    fn share_port(&self, share: bool) -> io::Result<()> {
+        match &*self.socket {
+            Socket::Tcp(listener) => SockRef::from(listener).set_reuse_port(share),
+            Socket::Unix { .. } => Ok(()),
         }
     }
 
@@ -138,6 +159,14 @@ impl Bound {
         running.tasks.spawn(accept(self.socket, service, manners, (signals, tasks)));
         running
     }
+}
+
+/// A socket of the family of `address`.
+fn tcp(address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // Connections of a former process that linger in TIME_WAIT must not keep this one from starting.
+    socket.set_reuseaddr(true)?;
+    Ok(socket)
 }
 
 /// The socket for `listen` that the service manager holds, if it does.

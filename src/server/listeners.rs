@@ -110,7 +110,10 @@ impl Listeners {
                 Some((running, _)) if running == role => continue,
                 // It changes what it is for: the socket stays, and those in its queue meet the new keeper.
                 Some((_, running)) => running.shared().ok_or_else(|| io::Error::other("its listener closes")),
-                None => Bound::prepare(listen, role.mode(), &self.inherited).await,
+                None => match Bound::prepare(listen, role.mode(), &self.inherited).await {
+                    Err(error) if error.kind() == io::ErrorKind::AddrInUse => self.beside(listen, &needed, error),
+                    bound => bound,
+                },
             };
             let bound = bound.map_err(|error| (listen.clone(), error))?;
             let keeper = self.keeper(*role, listen).map_err(|error| (listen.clone(), io::Error::other(error)))?;
@@ -121,6 +124,20 @@ impl Listeners {
             bound.set_mode(keeper.role().mode()).map_err(|error| (listen.clone(), error))?;
         }
         Ok(Prepared { doors, needed, drain: server.drain_timeout })
+    }
+
+    /// Binds an address that is taken, if that is by sockets of our own that go.
+    fn beside(&self, listen: &Listen, needed: &BTreeMap<Listen, Role>, error: io::Error) -> io::Result<Bound> {
+        let Listen::Tcp(address) = listen else { return Err(error) };
+        let is_in_the_way = |own: &Listen| matches!(own, Listen::Tcp(own) if own.port() == address.port());
+        let own = self.running.iter().filter(|(_, (_, running))| is_in_the_way(running.address()));
+        let own: Option<Vec<Bound>> = own
+            .map(|(listen, (_, running))| running.shared().filter(|_| !needed.contains_key(listen)))
+            .collect();
+        match own {
+            Some(own) if !own.is_empty() => Bound::prepare_beside(&own, *address),
+            _ => Err(error),
+        }
     }
 
     fn keeper(&self, role: Role, listen: &Listen) -> Result<Keeper, RandomError> {

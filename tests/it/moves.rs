@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::world::upstream::Reply;
-use crate::world::{Edit, World, eventually};
+use crate::world::{Edit, World, eventually, port};
 
 /// A route that hands on what anybody brings.
 async fn world() -> World {
@@ -95,5 +95,36 @@ async fn m23_an_address_that_is_taken_changes_nothing_and_a_route_alone_may_move
         assert!(length > 0, "{text}");
         text.push_str(&String::from_utf8_lossy(&bytes[..length]));
     }
+    world.finish().await;
+}
+
+/// From loopback to all addresses and back, which are one port: what is kept anyway may be in the way, what goes is not.
+#[tokio::test]
+async fn m23_a_listener_moves_to_all_addresses_of_its_port_and_back() {
+    let world = world().await;
+    let port = port::free().port();
+    let loopback = std::net::SocketAddr::from(([127, 0, 0, 1], port));
+    let answers = async || {
+        let mut stream = TcpStream::connect(loopback).await.unwrap();
+        let ask = get("/api/quick").replace("\r\n\r\n", "\r\nconnection: close\r\n\r\n");
+        stream.write_all(ask.as_bytes()).await.unwrap();
+        assert!(rest(stream).await.starts_with("HTTP/1.1 200 "));
+    };
+    let trusted = world.edit(|toml| toml.set("server", "trusted_proxies", "[\"127.0.0.0/8\"]"));
+    assert_eq!(trusted.await, Edit::Served);
+    for host in ["127.0.0.1", "0.0.0.0", "127.0.0.1", "[::]", "0.0.0.0", "127.0.0.1"] {
+        let listen = format!("{host}:{port}");
+        assert_eq!(
+            world.edit(|toml| toml.text("server", "listen", &listen)).await,
+            Edit::Served,
+            "{listen}\n{}",
+            world.log()
+        );
+        answers().await;
+    }
+    // Both at once are what a start would refuse, too.
+    let all = format!("0.0.0.0:{port}");
+    assert_eq!(world.edit(|toml| toml.text("routes.cli", "listen", &all)).await, Edit::Refused);
+    answers().await;
     world.finish().await;
 }
