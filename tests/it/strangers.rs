@@ -226,7 +226,7 @@ async fn claims_show_a_groups_claim_that_has_dots_in_its_name() {
 #[tokio::test]
 async fn operators_see_that_it_drains() {
     let mut world = app(&[("/", r#"{ upstream = "api", unauthenticated = "pass" }"#)]).await;
-    world.upstream.on("/slow", Reply::text("at last").after(Duration::from_millis(700)));
+    world.upstream.on("/slow", Reply::text("at last").after(Duration::from_millis(2500)));
     let mut slow = world.raw().await;
     slow.write("GET /slow HTTP/1.1\r\nHost: app.test\r\n\r\n").await;
     world.upstream.wait_for(1).await;

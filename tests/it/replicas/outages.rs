@@ -27,9 +27,10 @@ async fn what_is_in_memory_is_not_believed_when_the_server_is_silent() {
     let stopped = Instant::now();
     let mut served = Duration::ZERO;
     let unanswered = loop {
+        let asked = stopped.elapsed();
         let ask = tokio::time::timeout(Duration::from_millis(500), world.browser.get("/api/me").into_future());
         match ask.await {
-            Ok(answer) if answer.status == 200 => served = stopped.elapsed(),
+            Ok(answer) if answer.status == 200 => served = asked,
             Ok(answer) => break Some(answer),
             Err(_) => break None,
         }
@@ -192,10 +193,15 @@ async fn bc_1_a_logout_whose_provider_has_gone_is_acted_on() {
         body.len()
     ))
     .await;
-    // Long enough for it to be on its way, and shorter than it takes without the server.
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    let on_their_way = async || world.metric("vestibule_http_requests_in_flight", &[("route", "web")]).await;
+    let begun = Instant::now();
+    while on_their_way().await != 1.0 {
+        assert!(begun.elapsed() < Duration::from_secs(2), "it would be over without the server");
+    }
     drop(raw);
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    while on_their_way().await != 0.0 {
+        assert!(begun.elapsed() < Duration::from_secs(2), "it would be over without the server");
+    }
     signal(&two.redis, "-CONT");
     let begun = Instant::now();
     while world.browser.get("/api/me").await.status != 401 {

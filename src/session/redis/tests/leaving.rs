@@ -24,7 +24,10 @@ async fn who_leaves_takes_nothing_from_a_process_that_is_connecting_again() {
     breaks.opened().await.unwrap();
     breaks.close().await;
     let leaving = tokio::spawn(async move { leaves.leave().await });
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    // It has looked for others, and found none.
+    while !server.raw("INFO commandstats").contains("cmdstat_pubsub|numsub:") {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     let again = open(&server);
     again.opened().await.unwrap();
     leaving.await.unwrap().unwrap();
