@@ -1,6 +1,7 @@
 //! Several processes with one Redis (spec 5, promises 2 and 3): whoever is logged in at one is at all, one refresh serves
 //! all, and whoever is out at one is out everywhere within a second.
 
+mod logouts;
 mod outages;
 mod servers;
 
@@ -14,8 +15,6 @@ use vestibule::reload::Sidecar;
 use vestibule::session::Filter;
 
 use crate::world::browser::Browser;
-use crate::world::live::{Socket, SocketUpstream};
-use crate::world::raw::Raw;
 use crate::world::redis::{self, RedisServer};
 use crate::world::toml::Toml;
 use crate::world::{Edit, World, eventually};
@@ -242,72 +241,6 @@ async fn px_15_px_16_one_refresh_at_a_time_across_processes() {
     world.clock.shift(301);
     two.both(async |_| drop(world.browser.get("/api/me").await.is(200))).await;
     assert_eq!((world.provider.count(Endpoint::Token), world.provider.reuses()), (begun + 2, 0));
-    two.finish().await;
-}
-
-async fn tell(replica: std::net::SocketAddr, token: &str) -> u16 {
-    let body = format!("logout_token={token}");
-    let mut raw = Raw::connect(replica).await;
-    raw.write(format!(
-        "POST /logout/backchannel HTTP/1.1\r\nHost: app.test\r\nContent-Type: application/x-www-form-urlencoded\r\n\
-         Content-Length: {}\r\n\r\n{body}",
-        body.len()
-    ))
-    .await;
-    raw.read_answer().await.split(' ').nth(1).unwrap().parse().unwrap()
-}
-
-async fn address(sidecar: &Sidecar) -> std::net::SocketAddr {
-    let asked = vestibule::config::Listen::Tcp("127.0.0.1:0".parse().unwrap());
-    match sidecar.addresses().await.get(&asked) {
-        Some(vestibule::config::Listen::Tcp(address)) => *address,
-        other => panic!("{other:?}"),
-    }
-}
-
-/// Also LO-9: a WebSocket at the process that was not told ends as well.
-#[tokio::test]
-async fn bc_1_bc_5_lo_9_back_channel_logout_at_one_process_ends_all() {
-    needs_redis!();
-    let sockets = SocketUpstream::start().await;
-    let url = sockets.url();
-    let two = Replicas::with(move |toml| toml.text("upstreams.api", "url", &url)).await;
-    let world = &two.world;
-    world.browser.login("alice").await;
-    let mut socket = Socket::open(world, &world.browser).await;
-    socket.echoes("hello").await;
-    two.both(async |_| assert!(two.is_in(&world.browser).await)).await;
-    let other = address(&two.other).await;
-    let token = world.provider.logout_token(("alice-0001", None, "web"), &[]).unwrap();
-    assert_eq!(tell(other, &token).await, 200);
-    let took = socket.ended().await;
-    assert!(took < SECOND, "{took:?}");
-    is_out_soon(&world.browser).await;
-    two.at_other().await;
-    assert!(!two.is_in(&world.browser).await);
-    // BC-5: used is used, wherever.
-    assert_eq!(tell(world.address().await, &token).await, 400);
-    two.finish().await;
-}
-
-/// A login whose code is being exchanged here dies by a logout that is told there.
-#[tokio::test]
-async fn bc_8_a_login_on_its_way_dies_by_a_logout_at_another_process() {
-    needs_redis!();
-    let two = Replicas::start().await;
-    let world = &two.world;
-    let picker = world.browser.begin_login().await;
-    let callback = world.browser.callback_for(&picker, "alice").await;
-    world.provider.delay(Endpoint::Token, Duration::from_millis(400));
-    let asked = world.provider.count(Endpoint::Token);
-    let browser = world.browser.clone();
-    let flying = tokio::spawn(async move { browser.navigate(callback.as_str()).await });
-    eventually("the exchange", || world.provider.count(Endpoint::Token) > asked).await;
-    let token = world.provider.logout_token(("alice-0001", None, "web"), &[]).unwrap();
-    assert_eq!(tell(address(&two.other).await, &token).await, 200);
-    let answer = flying.await.unwrap();
-    assert!(answer.text().contains("login_expired"), "{}", answer.describe());
-    assert!(!two.is_in(&world.browser).await);
     two.finish().await;
 }
 
