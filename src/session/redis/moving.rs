@@ -114,12 +114,13 @@ impl Redis {
         emptied
     }
 
-    /// Whether `other` leads to the same server, database and names of keys: what is written here can be read there.
+    /// Whether `other` leads to the same server, database and names of keys: what is written there can be read here. (The
+    /// other way round, a copy of this server would be the same, too, and takes no writes.)
     pub(in crate::session) async fn is_same(&self, other: &Self) -> Result<bool, Error> {
         let mark = crate::web::token()?;
         let name = format!("move:{mark}");
-        self.note(&name, mark.as_bytes(), OPENING).await?;
-        Ok(other.noted_under(&[name]).await?.pop().flatten().is_some_and(|noted| noted == mark.as_bytes()))
+        other.note(&name, mark.as_bytes(), OPENING).await?;
+        Ok(self.noted_under(&[name]).await?.pop().flatten().is_some_and(|noted| noted == mark.as_bytes()))
     }
 
     /// How many other processes have the same sessions.

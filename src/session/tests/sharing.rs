@@ -133,7 +133,7 @@ async fn sessions_do_not_move_away_from_a_server_that_others_have_too() {
     assert!(stays.load(id, IDLE, Touch::Use, at(1)).await.unwrap().is_some());
     let why = leaves.begin_move(Destination::Redis(redis_options(&other, 100))).await.unwrap_err();
     assert!(why.contains("1 other process(es) have them, too"), "{why}");
-    assert!(other.raw("KEYS *").starts_with("*0"), "nothing was copied");
+    assert!(other.raw("KEYS vestibule:s:*").starts_with("*0"), "nothing was copied");
     assert_eq!(leaves.end(Selector::Id(id), EndKind::Local).await.unwrap().len(), 1);
     stays.close().await;
     moved(&leaves, Destination::Redis(redis_options(&other, 100))).await;
@@ -157,6 +157,26 @@ async fn another_name_of_the_same_server_is_no_other_place() {
     let to = RedisOptions { server: Arc::new(config::Redis::parse(&url).unwrap()), ..redis_options(&redis, 100) };
     assert!(ours.begin_move(Destination::Redis(to)).await.unwrap().is_none());
     assert!(theirs.load(id, IDLE, Touch::Use, at(1)).await.unwrap().is_some());
+}
+
+/// What is written to a server can be read at its copy, which takes no writes itself: it is no place to be.
+#[tokio::test]
+async fn a_copy_of_the_server_is_neither_the_same_nor_a_place_to_move_to() {
+    if !server::is_here() {
+        return;
+    }
+    let redis = server::RedisServer::with(&[]);
+    let copy = server::RedisServer::with(&[&format!("replicaof 127.0.0.1 {}", redis.port())]);
+    let sessions = in_redis(&redis, 100, Vec::new());
+    let id = sessions.insert(session("alice", None, at(0)).1, at(0)).await.unwrap().id;
+    let begun = Instant::now();
+    while !copy.raw("INFO replication").contains("master_link_status:up") {
+        assert!(begun.elapsed() < Duration::from_secs(20), "the copy does not come about");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let why = sessions.begin_move(Destination::Redis(redis_options(&copy, 100))).await.unwrap_err();
+    assert!(why.contains("cannot move"), "{why}");
+    assert!(sessions.load(id, IDLE, Touch::Use, at(1)).await.unwrap().is_some());
 }
 
 /// What was used while sessions were copied is carried over without a word for each.
