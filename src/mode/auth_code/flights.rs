@@ -17,8 +17,10 @@ use crate::time::Timestamp;
 pub(super) const REPEAT: Duration = Duration::from_secs(60);
 /// How often flights that nobody can ask for any more are thrown out.
 const SWEEP: Duration = Duration::from_secs(60);
-/// More at once are not begun: each is a request to the provider.
+/// More are not remembered: each is a request to the provider.
 const MAX: usize = 100_000;
+/// How often room is looked for when there is none.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// How a login ended.
 #[derive(Clone, Debug)]
@@ -79,9 +81,15 @@ impl Logins {
         if let Some(flight) = board.flights.get(name) {
             return if now.since(flight.begun_at) <= REPEAT { Claim::Again(flight.clone()) } else { Claim::Used };
         }
-        if now.since(board.swept_at) >= SWEEP {
-            // An attempt older than its lifetime is refused by its own age, so its flight need not be remembered.
-            board.flights.retain(|_, flight| now.since(flight.begun_at) <= attempt::LIFETIME);
+        let is_full = board.flights.len() >= MAX;
+        if now.since(board.swept_at) >= if is_full { LOOK } else { SWEEP } {
+            // An attempt older than its lifetime is refused by its own age, so its flight need not be remembered. Nor, when
+            // there is no room, one whose code has brought nothing: anybody can begin logins and make up their ends, and who
+            // does so many is not to keep others out.
+            board.flights.retain(|_, flight| {
+                let age = now.since(flight.begun_at);
+                age <= attempt::LIFETIME && !(is_full && age > REPEAT && flight.has_failed())
+            });
             board.swept_at = now;
         }
         if board.flights.len() >= MAX {
@@ -101,10 +109,41 @@ impl Logins {
 }
 
 impl Flight {
+    /// Whether it has landed, and with nothing.
+    fn has_failed(&self) -> bool {
+        matches!(*self.landing.borrow(), Some(Landing::Failed(_)))
+    }
+
     /// Waits for the landing.
     pub(super) async fn landing(mut self) -> Landing {
         let landing = self.landing.wait_for(Option::is_some).await.ok().and_then(|landing| landing.clone());
         // The task is gone without a word: it panicked.
         landing.unwrap_or(Landing::Failed(Failure { reason: Reason::Internal, words: None }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn land(logins: &Logins, name: &str, landing: Landing, now: Timestamp) {
+        let Claim::First(sender, _) = logins.claim(name, now) else { panic!("{name} is the first") };
+        sender.send_replace(Some(landing));
+    }
+
+    /// CB-4, CB-10: what has succeeded is remembered for as long as it could come again, whatever strangers make up.
+    #[test]
+    fn cb_10_made_up_ends_of_logins_keep_nobody_out_for_long() {
+        let (logins, begun) = (Logins::default(), Timestamp::from_unix(1_000));
+        let failed = || Landing::Failed(Failure { reason: Reason::LoginFailed, words: None });
+        land(&logins, "alice", Landing::LoggedIn(Handle::new().unwrap(), "/".into()), begun);
+        for number in 1..MAX {
+            land(&logins, &format!("made up {number}"), failed(), begun);
+        }
+        assert!(matches!(logins.claim("bob", begun), Claim::Full));
+        let later = begun.plus(REPEAT + LOOK);
+        assert!(matches!(logins.claim("bob", later), Claim::First(..)));
+        assert!(matches!(logins.claim("alice", later), Claim::Used));
+        assert!(matches!(logins.claim("made up 7", later), Claim::First(..)));
     }
 }
