@@ -12,7 +12,7 @@ use tracing::{error, info, warn};
 use crate::error::{Fault, Reason, Refusal};
 use crate::metrics::Metrics;
 use crate::mode::auth_code::attempt::{self, Ticket};
-use crate::mode::auth_code::flights::{Claim, Failure, Flight, Landing};
+use crate::mode::auth_code::flights::{Claim, Failure, Landing};
 use crate::mode::auth_code::landings::Landings;
 use crate::mode::auth_code::{AuthCode, Limits, Party, Shared, redirect};
 use crate::mode::{Call, FORM_POST, json as json_answer};
@@ -133,21 +133,13 @@ impl AuthCode {
                 self.shared.tasks.spawn(async move { sender.send_replace(Some(exchange.run().await)) });
                 Ok((flight.landing().await, true))
             }
-            Claim::Again(flight) => Ok((self.still(call, flight).await?, false)),
+            Claim::Again(flight) => {
+                let landing = flight.landing().await;
+                Ok((landing.still(&self.shared.sessions, self.limits.idle_timeout, call.now).await?, false))
+            }
             Claim::Used => Err(Refusal::new(Reason::LoginUsed)),
             Claim::Full => Err(Refusal::new(Reason::StoreUnavailable).because("too many logins at once")),
         }
-    }
-
-    /// How a flight that others may have seen landed. A session that has ended since, by logout or by another login, is
-    /// not told of as if it were there.
-    async fn still(&self, call: &Call, flight: Flight) -> Result<Landing, Refusal> {
-        let landing = flight.landing().await;
-        if let Landing::LoggedIn(handle, _) = &landing {
-            let found = self.shared.sessions.load(handle.id(), self.limits.idle_timeout, Touch::Look, call.now).await?;
-            found.ok_or_else(|| Refusal::new(Reason::LoginUsed).because("its session has ended"))?;
-        }
-        Ok(landing)
     }
 
     /// A callback without its login cookie: only the session that it made may ask again.
@@ -243,7 +235,10 @@ impl Exchange {
         let landings = Landings { sessions: &sessions, keys: &keys, name: &name, now: self.now };
         match landings.is_first().await {
             Ok(true) => {}
-            Ok(false) => return self.landed_elsewhere(landings.wait().await).await,
+            Ok(false) => {
+                let landing = landings.wait().await.still(&sessions, self.limits.idle_timeout, self.now).await;
+                return landing.unwrap_or_else(|refusal| Landing::Failed(refusal.into()));
+            }
             Err(error) => return Landing::Failed(Refusal::from(error).into()),
         }
         let landing = self.land().await;
@@ -251,17 +246,6 @@ impl Exchange {
             warn!(%error, "a login cannot be told to other processes");
         }
         landing
-    }
-
-    /// What another process said. A session that has ended since is not told of as if it were there.
-    async fn landed_elsewhere(&self, landing: Landing) -> Landing {
-        let Landing::LoggedIn(handle, _) = &landing else { return landing };
-        let found = self.shared.sessions.load(handle.id(), self.limits.idle_timeout, Touch::Look, self.now).await;
-        match found {
-            Ok(Some(_)) => landing,
-            Ok(None) => Landing::Failed(Refusal::new(Reason::LoginUsed).into()),
-            Err(error) => Landing::Failed(Refusal::from(error).into()),
-        }
     }
 
     async fn land(self) -> Landing {

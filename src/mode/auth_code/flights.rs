@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use crate::error::{Reason, Refusal};
 use crate::mode::auth_code::attempt;
-use crate::session::Handle;
+use crate::session::{Handle, Sessions, Touch};
 use crate::time::Timestamp;
 
 /// How long a repeated callback gets the same answer.
@@ -29,6 +29,23 @@ pub(super) enum Landing {
     LoggedIn(Handle, Arc<str>),
     /// For this reason.
     Failed(Failure),
+}
+
+impl Landing {
+    /// The same, told once more. A session that has ended since, by logout or by another login, is not told of as if it were
+    /// there.
+    pub(super) async fn still(
+        self,
+        sessions: &Sessions,
+        idle_timeout: Duration,
+        now: Timestamp,
+    ) -> Result<Self, Refusal> {
+        if let Self::LoggedIn(handle, _) = &self {
+            let found = sessions.load(handle.id(), idle_timeout, Touch::Look, now).await?;
+            found.ok_or_else(|| Refusal::new(Reason::LoginUsed).because("its session has ended"))?;
+        }
+        Ok(self)
+    }
 }
 
 /// Why a login failed, for whoever asks how it ended.
