@@ -317,6 +317,7 @@ async fn cb_20_s14_a_planted_session_is_never_adopted() {
     let bob = attacker.cookies().into_iter().find(|cookie| cookie.name == "__Host-Http-vestibule-web").unwrap();
     let victim = world.new_browser();
     victim.plant(&format!("__Host-Http-vestibule-web={}; Path=/; Secure; HttpOnly", bob.value));
+    world.clock.shift(1);
     victim.login("carol").await;
     attacker.get("/api/me").await.refused(401, "login_required");
     assert_eq!(victim.get("/userinfo").await.is(200).json()["preferred_username"], "carol");

@@ -272,6 +272,7 @@ async fn ls_14_the_old_session_lives_until_the_new_login_succeeds() {
     let world = World::start().await;
     world.browser.login("alice").await;
     let thief = world.browser.copy();
+    world.clock.shift(1);
     let picker = world.browser.navigate("/login/start?prompt=select_account").await.is(200);
     world.browser.get("/api/me").await.is(200);
     world.browser.submit(&picker, &[("cancel", "1")]).await.refused(400, "access_denied");
@@ -328,5 +329,26 @@ async fn a_failed_start_is_a_page_for_people_and_a_problem_for_scripts() {
     assert_eq!(body["error"], body["code"]);
     assert_eq!(body["login_url"], json!("https://app.test/login/start"));
     assert!(body["request_id"].as_str().is_some_and(|id| !id.is_empty()), "{body}");
+    world.finish().await;
+}
+
+/// Two tabs that log in at once: the page that the first one is at may just be asking with the session that the second one
+/// takes the place of.
+#[tokio::test]
+async fn two_tabs_that_log_in_at_once_leave_each_other_alone() {
+    let world = World::start().await;
+    let pickers = [world.browser.begin_login().await, world.browser.begin_login().await];
+    let one = world.browser.callback_for(&pickers[0], "alice").await;
+    let other = world.browser.callback_for(&pickers[1], "alice").await;
+    world.browser.navigate(one.as_str()).await.is(200).at("https://app.test/");
+    let first = world.browser.copy();
+    world.browser.navigate(other.as_str()).await.is(200).at("https://app.test/");
+    first.get("/userinfo").await.is(200);
+    world.browser.get("/userinfo").await.is(200);
+    // Whoever logs in anew has overwritten what they had.
+    let second = world.browser.copy();
+    world.clock.shift(1);
+    world.browser.navigate("/login/start").await.is(200).at("https://app.test/");
+    second.get("/userinfo").await.refused(401, "login_required");
     world.finish().await;
 }

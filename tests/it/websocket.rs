@@ -139,6 +139,7 @@ async fn cb_20_logging_in_as_somebody_else_cuts_the_sockets_of_the_one_before() 
     let (world, _upstream) = world().await;
     let mut socket = Socket::open(&world, &world.browser).await;
     socket.echoes("alice").await;
+    world.clock.shift(1);
     world.browser.navigate("/login/start?login_hint=bob").await.is(200).at("https://app.test/");
     assert!(socket.ended().await < SECOND);
     world.finish().await;

@@ -281,10 +281,21 @@ impl Exchange {
             }
         }
         if let Some(before) = self.before {
-            // The new login stands; that the old one ends is for tidiness, its handle has just been overwritten.
-            let _ = self.shared.sessions.end(Selector::Id(before), EndKind::Replaced).await;
+            self.shared.replace(before, (self.begun, self.limits.idle_timeout, self.now)).await;
         }
         Ok((handle, session.id))
+    }
+}
+
+impl Shared {
+    /// Ends the session that a login has taken the place of, for tidiness: its handle has just been overwritten. One that
+    /// came to be while that login was on its way is that of another tab, whose page may just be asking with it.
+    async fn replace(&self, before: SessionId, (begun, idle_timeout, now): (Timestamp, Duration, Timestamp)) {
+        let found = self.sessions.load(before, idle_timeout, Touch::Look, now).await;
+        if found.is_ok_and(|found| found.is_some_and(|found| found.session.created_at < begun)) {
+            // The new login stands whatever comes of this.
+            let _ = self.sessions.end(Selector::Id(before), EndKind::Replaced).await;
+        }
     }
 }
 
