@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::RouteKey;
 use crate::metrics::StreamKind;
-use crate::session::{Binding, Error, Found, SessionId, Sessions, Touch};
+use crate::session::{Binding, Error, Found, SessionId, Sessions, State, Touch};
 use crate::time::Timestamp;
 
 /// What a client says on a stream is noted as use of its session at most this often.
@@ -222,7 +222,7 @@ impl Streams {
                 false => sessions.load(session, idle_timeout, touch, now).await.ok(),
                 true => None,
             };
-            is_silent = found.is_none();
+            is_silent = found.is_none() && sessions.state().1 != State::Up;
             match found {
                 Some(Some(found)) => self.note(&found, idle_timeout),
                 Some(None) => self.cut(session),

@@ -118,6 +118,36 @@ async fn a_silent_server_is_waited_for_once_and_what_was_said_is_noted_later() {
     }
 }
 
+/// One session that cannot be read is not a server that is silent: what became of the others is asked for.
+#[tokio::test]
+async fn sc_5_a_session_that_cannot_be_read_costs_the_others_nothing() {
+    if !server::is_here() {
+        return;
+    }
+    let redis = server::RedisServer::start();
+    let sessions = Arc::new(in_redis(&redis, 100, Vec::new()));
+    let streams = hear(&sessions);
+    let mut open = Vec::new();
+    for number in 0..3 {
+        open.push(stream_in(&sessions, &streams, &format!("user{number}")).await);
+    }
+    // The first that is looked at.
+    open.sort_by_key(|(id, _)| *id);
+    let (broken, _open) = open.remove(0);
+    redis.raw(&format!("SET vestibule:s:{} nonsense", broken.hex()));
+    let other = in_redis(&redis, 100, Vec::new());
+    for (id, _) in &open {
+        other.load(*id, IDLE, Touch::Use, at(1000)).await.unwrap().unwrap();
+    }
+    other.close().await;
+    assert!(sessions.load(broken, IDLE, Touch::Look, at(1801)).await.is_err());
+    streams.watch(&sessions, IDLE, at(1801)).await;
+    for (id, stream) in &open {
+        let is_cut = tokio::time::timeout(Duration::from_millis(10), stream.cut()).await.is_ok();
+        assert!(!is_cut, "{id} was used elsewhere");
+    }
+}
+
 /// Who leaves with a copy brings back whoever logs out at the others, and both send the same refresh tokens: so nobody
 /// does, and whoever is alone may.
 #[tokio::test]
