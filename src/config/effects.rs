@@ -140,15 +140,17 @@ impl Effects {
                 Store::Redis(_) if before.store.is_same_place(&after.store) => {
                     "connects anew; sessions stay where they are"
                 }
-                _ if matches!(before.store, Store::Redis(_)) => {
-                    "sessions move there, and nobody is logged out; refused while other processes are connected to the \
-                     Redis that they leave"
-                }
                 Store::Redis(_) => "sessions move there, beside those that it holds already, and nobody is logged out",
                 Store::Memory => "sessions move into the process, and from then on end with it",
                 Store::File(_) => "sessions move there, and nobody is logged out; the file they leave is emptied",
             };
             self.say("sessions.store", text);
+            if matches!(before.store, Store::Redis(_)) && !before.store.is_same_place(&after.store) {
+                self.say(
+                    "sessions.store",
+                    "refused while other processes are connected to the Redis that sessions leave",
+                );
+            }
         }
         if before.keys.iter().any(|key| !after.keys.contains(key)) {
             let text = "what a key sealed that is gone cannot be opened any more: logins on their way begin anew, and \

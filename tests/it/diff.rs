@@ -202,3 +202,27 @@ fn scripts_get_json_and_an_exit_code() {
     let text = String::from_utf8(help.stdout).unwrap();
     assert!(text.contains("0 when both mean the same, 1 when they differ, 2 when one of them is broken"), "{text}");
 }
+
+/// What becomes of sessions is said of where they go and of what they leave.
+#[test]
+fn another_store_is_told_by_both_its_ends() {
+    let with = |store: &str| OLD.replace("[sessions]", &format!("[sessions]\nstore = {store}"));
+    let [memory, file] = ["\"memory\"", "{ file = \"sessions.redb\" }"].map(with);
+    let [redis, other, again] = ["redis://one.test/0", "redis://two.test/0", "redis://:hunter2@one.test/0"]
+        .map(|url| with(&format!("{{ redis = \"{url}\" }}")));
+    let refused = "refused while other processes are connected";
+    for (old, new, said, may_be_refused) in [
+        (&memory, &file, "sessions move there, and nobody is logged out", false),
+        (&file, &redis, "beside those that it holds already", false),
+        (&redis, &other, "beside those that it holds already", true),
+        (&redis, &memory, "from then on end with it", true),
+        (&redis, &again, "sessions stay where they are", false),
+    ] {
+        let folder = folder();
+        fs::write(folder.path().join("new.toml"), new).unwrap();
+        let output = run(folder.path(), &["-", "new.toml"], old);
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.contains(said), "{said:?} is not in\n{text}{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(text.contains(refused), may_be_refused, "{text}");
+    }
+}
