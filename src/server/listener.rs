@@ -100,11 +100,11 @@ impl Bound {
     pub(super) fn prepare_beside(own: &[Self], address: SocketAddr) -> io::Result<Self> {
         let socket = tcp(address)?;
         socket.set_reuseport(true)?;
-        own.iter().try_for_each(|own| own.share_port(true))?;
-        let bound = Self::listen(socket, address);
+        let shared = own.iter().try_for_each(|own| own.share_port(true));
+        let bound = shared.and_then(|()| Self::listen(socket, address));
         // For this moment and no longer, or another process of the same user could listen there, too.
-        own.iter().chain(&bound).try_for_each(|one| one.share_port(false))?;
-        bound
+        let alone = own.iter().chain(&bound).map(|one| one.share_port(false)).fold(Ok(()), io::Result::and);
+        bound.and_then(|bound| alone.map(|()| bound))
     }
 
     fn listen(socket: TcpSocket, address: SocketAddr) -> io::Result<Self> {
