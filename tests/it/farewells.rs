@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::task::JoinHandle;
 use vestibule::demo::provider::{Endpoint, JwtMutation::SetClaim};
-use vestibule::session::Selector;
+use vestibule::session::{Filter, Selector};
 
 use crate::world::answer::Answer;
 use crate::world::raw::Raw;
@@ -82,13 +82,20 @@ async fn bc_9_what_an_operator_ends_is_revoked_at_the_provider_in_every_store() 
         let bob = world.new_browser();
         world.browser.login("alice").await;
         bob.login("bob").await;
+        let sessions = &world.sidecar().lasting().shared.sessions;
+        let ids = sessions.page(&Filter::default(), (None, 10), (Duration::MAX, world.clock.now())).await.unwrap();
+        let ids: Vec<String> = ids.sessions.iter().map(|one| one.session.id.to_string()).collect();
         let revoked = world.provider.count(Endpoint::Revocation);
         assert_eq!(delete(&world, "all=true").await, 2);
         eventually("both", || world.provider.count(Endpoint::Revocation) == revoked + 2).await;
         // One line for each that ended, and one for the call.
         let log = world.log();
-        let of_each = log.lines().filter(|line| line.contains("session ended") && line.contains("operator"));
-        assert_eq!(of_each.count(), 2, "{log}");
+        let told = |id: &String| {
+            log.lines()
+                .filter(|line| line.contains("session ended") && line.contains("operator") && line.contains(id))
+                .count()
+        };
+        assert_eq!(ids.iter().map(told).collect::<Vec<_>>(), [1, 1], "{log}");
         assert!(log.contains("control: sessions ended"));
         world.finish().await;
     }

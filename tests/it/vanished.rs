@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use vestibule::demo::provider::Client;
 
+use crate::streams::open;
 use crate::world::browser::Browser;
 use crate::world::live::{Ending, Live};
 use crate::world::toml::Toml;
-use crate::world::upstream::Reply;
 use crate::world::{Edit, World};
 
 const FILE: &str = "{ file = \"sessions.redb\" }";
@@ -31,14 +31,7 @@ async fn two_sites(store: &'static str) -> (World, Browser, Live, Live) {
         .start()
         .await;
     world.add_host("wiki.test", false).await;
-    world.upstream.on(
-        "/api/events",
-        Reply::Stream {
-            headers: vec![("content-type".to_owned(), "text/event-stream".to_owned())],
-            parts: vec![(Duration::ZERO, "data: hello\n\n".into())],
-            open: true,
-        },
-    );
+    world.upstream.on("/api/events", open("text/event-stream", "data: hello\n\n"));
     world.browser.login("alice").await;
     let bob = world.new_browser();
     bob.navigate("https://wiki.test/login/start?redirect=/api/page&login_hint=bob").await.is(200);
@@ -136,14 +129,7 @@ async fn open_sites() -> (World, Live, Live) {
     });
     let world = world.start().await;
     world.add_host("wiki.test", false).await;
-    world.upstream.on(
-        "/open/events",
-        Reply::Stream {
-            headers: vec![("content-type".to_owned(), "text/event-stream".to_owned())],
-            parts: vec![(Duration::ZERO, "data: hello\n\n".into())],
-            open: true,
-        },
-    );
+    world.upstream.on("/open/events", open("text/event-stream", "data: hello\n\n"));
     let (wiki, web) = (open_stream(&world, "wiki.test").await, open_stream(&world, "app.test").await);
     (world, wiki, web)
 }
